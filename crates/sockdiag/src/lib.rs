@@ -1,0 +1,1 @@
+//! Reads sockets from the kernel.

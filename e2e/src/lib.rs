@@ -1,0 +1,1 @@
+//! The lab: booted hosts, a balancer, and load.

@@ -1,0 +1,1 @@
+//! Drains a Linux host before systemd stops it.
