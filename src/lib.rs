@@ -1,1 +1,25 @@
-//! Drains a Linux host before systemd stops it.
+//! Drains a Linux host before systemd stops it: out of its pools, until the requests in flight have really finished, and back
+//! again afterwards. `ARCHITECTURE.md` tells the flow; this list is the table of contents.
+
+/// The command line: one file a verb, its arguments and its run.
+pub mod cli;
+/// Settings: one file's values, merged, checked; every fault at once with its file and line.
+pub mod config;
+/// One drain: what to do (pure), doing it, what happened, how it ended.
+pub mod drain;
+/// From the kernel's sockets to a verdict: is a request in flight on this connection?
+pub mod evidence;
+/// Exit codes, the one place where an outcome or error becomes a number.
+pub mod exit;
+/// The places that send this host traffic.
+pub mod pools;
+/// What must survive a crash: the lock, the receipts, the last good settings, the history.
+pub mod receipts;
+/// Events in; terminal, journal and JSON out.
+pub mod report;
+/// supervisord's programs, process ids and states.
+pub mod supervisord;
+/// Units, PID 1's view of the host, notifications.
+pub mod systemd;
+/// The doors out: clock, files under a root, HTTP, processes.
+pub mod world;

@@ -1,0 +1,46 @@
+//! How a drain ended.
+
+use serde::{Deserialize, Serialize};
+
+/// How a drain ended. Never better than what happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Nothing was in flight any more.
+    Drained,
+    /// The deadline came first; what was still in flight, or could not be seen, was cut.
+    DeadlineHit,
+    /// Somebody asked to go on at once.
+    Skipped,
+    /// Somebody asked to undo it; the host is back in its pools.
+    Aborted,
+    /// There was nothing to wait for: the target is not running.
+    NothingToDo,
+}
+
+/// How many; an error, an interrupted dump or a missing permission is never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Count {
+    /// Seen, all of them.
+    Exactly(u64),
+    /// Could not be seen. Counts as busy.
+    Unknown,
+}
+
+impl Count {
+    /// Whether it is known that there is none.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self == Self::Exactly(0)
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exactly(n) => n.fmt(f),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The places that send this host traffic, behind one trait and one table.
+
+mod error;
+
+pub use error::{PoolError, PoolErrorKind};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::world::{Deadline, Root};
+
+/// A place that sends this host traffic.
+///
+/// Every call ends by its deadline, may be repeated without harm, and tells secrets to nobody.
+pub trait Pool: Send + Sync {
+    /// Reads, without changing anything, what [`Pool::rejoin`] would have to restore.
+    ///
+    /// The answer goes into the receipt and must be enough for a later version of this program.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`]; nothing was changed.
+    fn prepare(&self, cx: &Context) -> Result<Value, PoolError>;
+
+    /// Asks for no new traffic. Where `before` says that somebody else already took the host out, it changes nothing.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`]; whether something was changed is unknown then, and the receipt stays.
+    fn leave(&self, cx: &Context, before: &Value) -> Result<(), PoolError>;
+
+    /// What the pool itself says now. Never inferred from what we asked for.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`]: unknown is not out.
+    fn status(&self, cx: &Context) -> Result<Membership, PoolError>;
+
+    /// Whether the pool's own checks of this host's programs pass, leaving aside what we set: the moment to rejoin.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`].
+    fn health(&self, cx: &Context, before: &Value) -> Result<Health, PoolError>;
+
+    /// Undoes exactly what `before` says this program changed, even if the config has changed since. Never touches what
+    /// somebody else set in the meantime.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`]; the receipt stays.
+    fn rejoin(&self, cx: &Context, before: &Value) -> Result<Rejoined, PoolError>;
+}
+
+/// What every call is given.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// When the call must have ended.
+    pub deadline: Deadline,
+    /// The file system it sees.
+    pub root: Root,
+}
+
+/// What a pool says of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Membership {
+    /// It sends traffic.
+    In,
+    /// It was told to stop and has not done so yet.
+    Leaving,
+    /// It sends no new traffic.
+    Out,
+    /// It does not know this host.
+    NotMember,
+}
+
+/// What a pool's own checks say of this host's programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All that the pool checks is well, or it checks nothing.
+    Passing,
+    /// What is not well, for people.
+    Failing(String),
+}
+
+/// What a rejoin did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejoined {
+    /// What stood before the drain stands again.
+    Restored,
+    /// Somebody else's mark stands there; it was left alone. The text names it.
+    LeftAlone(String),
+}

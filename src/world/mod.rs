@@ -1,0 +1,8 @@
+//! The doors out. Everything that leaves the process goes through one of these, takes a deadline where it can block, and can be
+//! pointed somewhere else by a test.
+
+pub mod clock;
+pub mod files;
+
+pub use clock::Deadline;
+pub use files::Root;
