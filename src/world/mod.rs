@@ -2,7 +2,9 @@
 //! pointed somewhere else by a test.
 
 pub mod clock;
+pub mod exec;
 pub mod files;
+pub mod proc;
 
 pub use clock::Deadline;
 pub use files::Root;
