@@ -1,8 +1,10 @@
 //! The places that send this host traffic, behind one trait and one table.
 
 mod error;
+mod table;
 
 pub use error::{PoolError, PoolErrorKind};
+pub use table::{KINDS, Kind};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

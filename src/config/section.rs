@@ -1,0 +1,455 @@
+//! One table of the config, read into a struct with every fault that it has.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::Range;
+
+use serde::Serialize;
+use serde::de::{self, DeserializeOwned};
+use serde_json::Value;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, Faults, Nature};
+use crate::world::Root;
+
+/// A fault at an offset into the text of all sources.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) at: usize,
+    pub(super) what: String,
+    pub(super) nature: Nature,
+}
+
+/// One table of the config: `[settle]`, or what a pool's type reads of `[pool.NAME]`.
+#[derive(Debug)]
+pub struct Section<'a> {
+    /// As it stands in the file, without brackets; empty for the keys above all tables.
+    name: String,
+    table: DeTable<'a>,
+    header: Range<usize>,
+    root: Option<&'a Root>,
+    faults: Vec<Located>,
+    /// The keys that have one: a second fault about the same key would only confuse.
+    faulty: BTreeSet<String>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(
+        name: impl Into<String>,
+        table: DeTable<'a>,
+        header: Range<usize>,
+        root: Option<&'a Root>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            table,
+            header,
+            root,
+            faults: Vec::new(),
+            faulty: BTreeSet::new(),
+        }
+    }
+
+    /// The values of the table, in a struct that derives `Deserialize` with `#[serde(deny_unknown_fields, default)]`.
+    ///
+    /// Unknown keys and wrong values become faults at their lines, all of them; the fields concerned keep their defaults, so that
+    /// the checks that follow can look at the rest. `None` only where a field without a default is missing.
+    pub fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
+        let known = fields::<T>();
+        let mut table = self.table.clone();
+        for (key, name) in self
+            .table
+            .keys()
+            .map(|key| (key.span(), key.get_ref().to_string()))
+            .filter(|(_, name)| !known.contains(&name.as_str()))
+            .collect::<Vec<_>>()
+        {
+            let hint = suggestion(&name, known, "the keys are");
+            self.push(
+                key.start,
+                &format!("unknown key `{name}`{hint}"),
+                Nature::Value,
+            );
+            table.remove(name.as_str());
+        }
+        loop {
+            let whole = toml::Spanned::new(self.header.clone(), table.clone());
+            let error = match T::deserialize(toml::de::Deserializer::from(whole)) {
+                Ok(settings) => return Some(settings),
+                Err(error) => error,
+            };
+            // The value at fault is taken out, and the rest is read again, until nothing is left to complain about.
+            let span = error.span().unwrap_or(self.header.clone());
+            let Some(key) = table
+                .iter()
+                .find(|(_, value)| value.span().start <= span.start && span.end <= value.span().end)
+                .map(|(key, _)| key.get_ref().to_string())
+            else {
+                self.push(self.header.start, &plain(error.message()), Nature::Value);
+                return None;
+            };
+            self.add(&key, span.start, &plain(error.message()), Nature::Value);
+            table.remove(key.as_str());
+        }
+    }
+
+    /// What a receipt keeps of `settings`; they must not contain a secret.
+    pub fn keep<T: Serialize>(&mut self, settings: &T) -> Option<Value> {
+        match serde_json::to_value(settings) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.push(self.header.start, &error.to_string(), Nature::Value);
+                None
+            }
+        }
+    }
+
+    /// The file system for checks of what the values name; `None` while settings are read that were good once: they stay usable
+    /// whatever the host looks like by now.
+    #[must_use]
+    pub fn root(&self) -> Option<&'a Root> {
+        self.root
+    }
+
+    /// Says what is wrong with the value of `key`, and the remedy, as a lower-case fragment: "must not be empty".
+    ///
+    /// The line is that of the key's value, or of the table where the key is absent.
+    pub fn fault(&mut self, key: &str, what: impl Display) {
+        let at = self.line_of(key);
+        self.add(key, at, &what.to_string(), Nature::Value);
+    }
+
+    /// As [`Section::fault`], for the value at `index` of the list `key`.
+    pub fn fault_item(&mut self, key: &str, index: usize, what: impl Display) {
+        let at = match self.table.get(key).map(|value| value.get_ref()) {
+            Some(DeValue::Array(items)) => items.get(index).map(|item| item.span().start),
+            _ => None,
+        };
+        let at = at.unwrap_or_else(|| self.line_of(key));
+        // Each item may have a fault of its own.
+        self.faulty.remove(key);
+        self.add(key, at, &what.to_string(), Nature::Value);
+    }
+
+    /// Says what is missing around a sound value of `key`: a file that is not there yet.
+    pub fn environment(&mut self, key: &str, what: impl Display) {
+        let at = self.line_of(key);
+        self.add(key, at, &what.to_string(), Nature::Environment);
+    }
+
+    /// All faults found so far.
+    pub(super) fn into_faults(self) -> Vec<Located> {
+        self.faults
+    }
+
+    fn line_of(&self, key: &str) -> usize {
+        self.table
+            .get(key)
+            .map_or(self.header.start, |value| value.span().start)
+    }
+
+    fn add(&mut self, key: &str, at: usize, what: &str, nature: Nature) {
+        if !self.faulty.insert(key.to_owned()) {
+            return;
+        }
+        let mut secrets = Vec::new();
+        if let Some(value) = self.table.get(key) {
+            collect_secrets(is_secret(key), value.get_ref(), &mut secrets);
+        }
+        if secrets.iter().any(|secret| what.contains(secret.as_str())) {
+            self.push(
+                at,
+                &format!("{key}: its value can't be used (it is not shown here)"),
+                nature,
+            );
+        } else {
+            self.push(at, &format!("{key}: {what}"), nature);
+        }
+    }
+
+    fn push(&mut self, at: usize, what: &str, nature: Nature) {
+        let what = if self.name.is_empty() {
+            what.to_owned()
+        } else {
+            format!("[{}] {what}", self.name)
+        };
+        self.faults.push(Located { at, what, nature });
+    }
+}
+
+/// What `settings` reads of a table that stands alone in `text`, and every fault that it finds: how a pool's type tests its settings,
+/// and how its defaults are had (from no text at all).
+///
+/// # Errors
+/// The faults, with `text` as their file.
+pub fn read_alone(
+    text: &str,
+    root: Option<&Root>,
+    settings: impl FnOnce(&mut Section<'_>) -> Option<Value>,
+) -> Result<Value, Faults> {
+    let one = |at: usize, what: &str, nature| Fault {
+        path: "text".to_owned(),
+        line: line_at(text, at),
+        what: what.to_owned(),
+        nature,
+    };
+    let table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            return Err(Faults::from_iter([one(at, error.message(), Nature::Value)]));
+        }
+    };
+    let header = table.span();
+    let mut section = Section::new("", table.into_inner(), header, root);
+    let value = settings(&mut section);
+    let faults: Faults = section
+        .into_faults()
+        .iter()
+        .map(|fault| one(fault.at, &fault.what, fault.nature))
+        .collect();
+    value.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// The line, from 1, of the byte at `at`.
+pub(super) fn line_at(text: &str, at: usize) -> usize {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// "; did you mean `address`?" where one of `known` is near to `name`, else the list of them.
+pub(super) fn suggestion(name: &str, known: &[&str], list: &str) -> String {
+    let near = known
+        .iter()
+        .map(|candidate| {
+            (
+                strsim::normalized_damerau_levenshtein(name, candidate),
+                candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match near {
+        Some((_, candidate)) => format!("; did you mean `{candidate}`?"),
+        None => {
+            let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
+            format!("; {list} {}", known.join(", "))
+        }
+    }
+}
+
+/// serde's messages as an operator reads them, without the value: it stands at the line named, and could be a secret.
+fn plain(message: &str) -> String {
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return format!("{key} is missing");
+    }
+    for prefix in ["invalid type: ", "invalid value: ", "invalid length "] {
+        if let Some((found, expected)) = message
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.rsplit_once(", expected "))
+        {
+            let found = found.split(['"', '`']).next().unwrap_or_default().trim();
+            return match found {
+                "string" | "boolean" | "sequence" | "map" if prefix == "invalid type: " => {
+                    format!("must be {}, not a {}", kind(expected), kind(found))
+                }
+                "integer" | "floating point" if prefix == "invalid type: " => {
+                    format!("must be {}, not a number", kind(expected))
+                }
+                _ => format!("must be {}", kind(expected)),
+            };
+        }
+    }
+    message.replacen("unknown variant", "unknown value", 1)
+}
+
+/// TOML's words for serde's.
+fn kind(word: &str) -> &str {
+    match word {
+        "sequence" => "list",
+        "a sequence" => "a list",
+        "map" => "table",
+        "a map" => "a table",
+        "bool" => "true or false",
+        "u8" => "a whole number up to 255",
+        "u16" => "a whole number up to 65535",
+        "u32" | "u64" | "usize" => "a whole number",
+        word if word.starts_with("struct ") => "a table",
+        word => word,
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["token", "password", "secret"]
+        .iter()
+        .any(|word| key.contains(word))
+}
+
+fn collect_secrets(secret: bool, value: &DeValue<'_>, found: &mut Vec<String>) {
+    match value {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                collect_secrets(secret || is_secret(key.get_ref()), value.get_ref(), found);
+            }
+        }
+        DeValue::Array(items) => {
+            for item in items {
+                collect_secrets(secret, item.get_ref(), found);
+            }
+        }
+        DeValue::String(text) if secret && !text.is_empty() => found.push(text.to_string()),
+        DeValue::Integer(number) if secret => found.push(number.as_str().to_owned()),
+        DeValue::Float(number) if secret => found.push(number.as_str().to_owned()),
+        _ => {}
+    }
+}
+
+/// The keys that `T` takes, as its derived `Deserialize` names them.
+fn fields<T: DeserializeOwned>() -> &'static [&'static str] {
+    let found = Cell::new(&[][..]);
+    // Always an error: only the question is of interest.
+    let _ = T::deserialize(Fields(&found));
+    found.get()
+}
+
+/// A deserializer that only notes which fields it was asked for.
+struct Fields<'c>(&'c Cell<&'static [&'static str]>);
+
+impl<'de> de::Deserializer<'de> for Fields<'_> {
+    type Error = de::value::Error;
+
+    fn deserialize_struct<V: de::Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.set(fields);
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_any<V: de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("nothing to read"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Pool {
+        address: String,
+        port: u16,
+        services: Vec<String>,
+        token: Option<String>,
+        scope: Scope,
+        #[serde(with = "crate::config::duration")]
+        pause: std::time::Duration,
+    }
+
+    #[derive(Default, Deserialize, Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Scope {
+        #[default]
+        Node,
+        Services,
+    }
+
+    impl Default for Pool {
+        fn default() -> Self {
+            Self {
+                address: "localhost".to_owned(),
+                port: 8500,
+                services: Vec::new(),
+                token: None,
+                scope: Scope::default(),
+                pause: std::time::Duration::from_secs(1),
+            }
+        }
+    }
+
+    fn settings(section: &mut Section<'_>) -> Option<Value> {
+        let pool: Pool = section.read()?;
+        for (n, service) in pool.services.iter().enumerate() {
+            if service.is_empty() {
+                section.fault_item("services", n, "must not be empty");
+            }
+        }
+        if let Some(token) = &pool.token
+            && token.len() < 9
+        {
+            section.fault("token", format!("{token} is too short"));
+        }
+        section.keep(&pool)
+    }
+
+    fn said(text: &str) -> String {
+        match read_alone(text, None, settings) {
+            Ok(value) => value.to_string(),
+            Err(faults) => faults.to_string(),
+        }
+    }
+
+    #[test]
+    fn no_text_gives_the_defaults() {
+        assert_eq!(
+            said(""),
+            r#"{"address":"localhost","pause":"1s","port":8500,"scope":"node","services":[],"token":null}"#
+        );
+    }
+
+    #[test]
+    fn every_fault_is_said_at_its_line() {
+        insta::assert_snapshot!(
+            said(
+                "adress = \"a\"\nport = \"80\"\nscope = \"cluster\"\npause = 5\nservices = [\n  \"a\",\n  \"\",\n  \"\",\n]\nfrobnicate = 1\n"
+            ),
+            @r#"
+        text:1: unknown key `adress`; did you mean `address`?
+        text:2: port: must be a whole number up to 65535, not a string
+        text:3: scope: unknown value `cluster`, expected `node` or `services`
+        text:4: pause: `5` has no unit; write it like "5m", "1m 30s" or "500ms"
+        text:7: services: must not be empty
+        text:8: services: must not be empty
+        text:10: unknown key `frobnicate`; the keys are `address`, `port`, `services`, `token`, `scope`, `pause`
+        "#
+        );
+        assert_eq!(
+            said("port = 70000"),
+            "text:1: port: must be a whole number up to 65535"
+        );
+        assert_eq!(
+            said("services = \"a\""),
+            "text:1: services: must be a list, not a string"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        for text in [
+            "token = \"hunter2\"",
+            "token = 1234567",
+            "token = [\"hunter2\"]",
+            "token = { password = \"hunter2\" }",
+            "token = \"hunter2\"\nscope = 5",
+        ] {
+            let said = said(text);
+            assert!(
+                !said.contains("hunter2") && !said.contains("1234567"),
+                "{said}"
+            );
+            assert!(said.starts_with("text:1: token: "), "{said}");
+        }
+    }
+}
