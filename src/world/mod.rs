@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod exec;
 pub mod files;
+pub mod http;
 pub mod proc;
 
 pub use clock::Deadline;
