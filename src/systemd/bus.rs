@@ -1,0 +1,146 @@
+//! PID 1 over the system bus.
+
+use std::sync::mpsc;
+use std::thread;
+
+use zbus::{Connection, OwnedObjectPath, OwnedVariant};
+
+use super::Error;
+use super::view::{Job, Snapshot, UnitState};
+use crate::world::Deadline;
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const ROOT_PATH: &str = "/org/freedesktop/systemd1";
+
+/// Asks in a thread of its own, which is left behind when it is late: a connect to a stuck bus can't be cancelled.
+pub(super) fn snapshot(units: &[String], deadline: Deadline) -> Result<Snapshot, Error> {
+    let units = units.to_vec();
+    within(deadline, move || {
+        zbus::block_on(async {
+            let bus = Connection::system().await?;
+            ask(&bus, &units).await
+        })
+    })
+}
+
+fn within<T: Send + 'static>(
+    deadline: Deadline,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("bus".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when we are late.
+            let _ = answer.send(work());
+        })
+        .map_err(|error| Error::Bus(error.into()))?;
+    answered
+        .recv_timeout(deadline.left())
+        .map_err(|_| Error::BusTimedOut)?
+}
+
+/// A unit as `ListUnitsByNames` tells it: name, description, load, active and sub state, followed unit, path, job.
+type Listed = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
+async fn ask(bus: &Connection, names: &[String]) -> Result<Snapshot, Error> {
+    let system_state = property(bus, ROOT_PATH, MANAGER, "SystemState").await?;
+    let jobs = bus
+        .call_method(Some(SYSTEMD), ROOT_PATH, Some(MANAGER), "ListJobs", &())
+        .await?;
+    let jobs: Vec<(
+        u32,
+        String,
+        String,
+        String,
+        OwnedObjectPath,
+        OwnedObjectPath,
+    )> = jobs.body().deserialize()?;
+    let listed = bus
+        .call_method(
+            Some(SYSTEMD),
+            ROOT_PATH,
+            Some(MANAGER),
+            "ListUnitsByNames",
+            &(names,),
+        )
+        .await?;
+    let listed: Vec<Listed> = listed.body().deserialize()?;
+    // The answer keeps the order of the names, and gives real names for aliases.
+    if listed.len() != names.len() {
+        return Err(Error::Answer(format!(
+            "{} units for {} names",
+            listed.len(),
+            names.len()
+        )));
+    }
+    let mut units = Vec::new();
+    for (name, (id, _, load_state, active_state, sub_state, _, path, ..)) in
+        names.iter().zip(listed)
+    {
+        let mut unit = UnitState {
+            name: name.clone(),
+            id,
+            load_state,
+            active_state,
+            sub_state,
+            ..UnitState::default()
+        };
+        if unit.load_state == "not-found" && unit.active_state == "inactive" {
+            units.push(unit);
+            continue;
+        }
+        let interface = match unit.id.rsplit_once('.') {
+            Some((_, "service")) => "org.freedesktop.systemd1.Service",
+            Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
+            Some((_, "slice")) => "org.freedesktop.systemd1.Slice",
+            // Nothing of ours runs in the others.
+            _ => "",
+        };
+        if !interface.is_empty() {
+            unit.control_group = property(bus, &path, interface, "ControlGroup").await?;
+        }
+        if interface.ends_with("Service") {
+            unit.main_pid = property(bus, &path, interface, "MainPID").await?;
+        }
+        units.push(unit);
+    }
+    Ok(Snapshot {
+        system_state,
+        jobs: jobs
+            .into_iter()
+            .map(|(_, unit, kind, state, ..)| Job { unit, kind, state })
+            .collect(),
+        units,
+    })
+}
+
+async fn property<T>(bus: &Connection, path: &str, interface: &str, name: &str) -> Result<T, Error>
+where
+    T: TryFrom<OwnedVariant, Error = zbus::Error>,
+{
+    let answer = bus
+        .call_method(
+            Some(SYSTEMD),
+            path,
+            Some(PROPERTIES),
+            "Get",
+            &(interface, name),
+        )
+        .await?;
+    let value: OwnedVariant = answer.body().deserialize()?;
+    Ok(T::try_from(value)?)
+}

@@ -1,0 +1,84 @@
+//! `systemctl`: the second way to ask PID 1, and the one way to tell it something.
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use super::view::{self, Snapshot};
+use crate::world::{Deadline, exec};
+
+/// Properties of `units`, in that order; a unit that does not exist has `LoadState=not-found`.
+///
+/// # Errors
+/// [`Error::Name`], [`Error::Exec`], [`Error::Refused`] or [`Error::Answer`].
+pub fn show(
+    units: &[String],
+    properties: &[&str],
+    deadline: Deadline,
+) -> Result<Vec<BTreeMap<String, String>>, Error> {
+    if let Some(name) = units.iter().find(|name| !view::is_unit_name(name)) {
+        return Err(Error::Name(name.clone()));
+    }
+    if units.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = format!("--property={}", properties.join(","));
+    let mut arguments = vec!["show", &wanted, "--"];
+    arguments.extend(units.iter().map(String::as_str));
+    let blocks = view::blocks(&run(&arguments, deadline)?);
+    if blocks.len() == units.len() {
+        Ok(blocks)
+    } else {
+        Err(Error::Answer(format!(
+            "{} units for {} names",
+            blocks.len(),
+            units.len()
+        )))
+    }
+}
+
+/// The same look as over the bus.
+pub(super) fn snapshot(units: &[String], deadline: Deadline) -> Result<Snapshot, Error> {
+    let manager = view::blocks(&run(&["show", "--property=SystemState"], deadline)?);
+    let system_state = manager
+        .into_iter()
+        .find_map(|mut block| block.remove("SystemState"))
+        .ok_or_else(|| Error::Answer("no SystemState".to_owned()))?;
+    let jobs = run(&["list-jobs", "--no-legend", "--plain", "--full"], deadline)?;
+    let found = show(units, &view::PROPERTIES, deadline)?;
+    let units = units
+        .iter()
+        .zip(&found)
+        .map(|(name, properties)| {
+            view::unit_state(name, properties)
+                .ok_or_else(|| Error::Answer(format!("no state of {name}")))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Snapshot {
+        system_state,
+        jobs: view::jobs(&jobs),
+        units,
+    })
+}
+
+/// Runs `systemctl` with `arguments` and returns what it wrote.
+///
+/// # Errors
+/// [`Error::Exec`]; [`Error::Refused`] with its message when it fails.
+pub fn run(arguments: &[&str], deadline: Deadline) -> Result<String, Error> {
+    let argv: Vec<&str> = ["systemctl", "--no-pager"]
+        .into_iter()
+        .chain(arguments.iter().copied())
+        .collect();
+    let output = exec::run(&argv, None, deadline)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let says = String::from_utf8_lossy(&output.stderr);
+    Err(Error::Refused {
+        asked: arguments.join(" "),
+        says: match says.trim() {
+            "" => output.status.to_string(),
+            text => text.replace('\n', "; "),
+        },
+    })
+}

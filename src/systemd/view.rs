@@ -1,0 +1,253 @@
+//! What PID 1 says, as values, and the text of `systemctl` that says the same.
+
+use std::collections::BTreeMap;
+
+/// What PID 1 says of the host at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// `SystemState`: running, degraded, stopping, maintenance, …
+    pub system_state: String,
+    /// Every job that runs or waits.
+    pub jobs: Vec<Job>,
+    /// The units that were asked for, in that order.
+    pub units: Vec<UnitState>,
+}
+
+/// One job of PID 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The unit that it is for.
+    pub unit: String,
+    /// start, stop, restart, …
+    pub kind: String,
+    /// running or waiting.
+    pub state: String,
+}
+
+/// One unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitState {
+    /// The name that was asked for.
+    pub name: String,
+    /// Its real name: differs from `name` where that is an alias.
+    pub id: String,
+    /// loaded, not-found, masked, …
+    pub load_state: String,
+    /// active, activating, deactivating, inactive, failed, …
+    pub active_state: String,
+    /// running, exited, auto-restart, dead, …
+    pub sub_state: String,
+    /// The main process; 0 when none lives.
+    pub main_pid: u32,
+    /// Its control group as a path from the hierarchy's root; empty when it has none.
+    pub control_group: String,
+}
+
+impl Snapshot {
+    /// The unit that was asked for as `name`.
+    #[must_use]
+    pub fn unit(&self, name: &str) -> Option<&UnitState> {
+        self.units.iter().find(|unit| unit.name == name)
+    }
+
+    /// The job for the unit that was asked for as `name`, also where the job bears its real name.
+    #[must_use]
+    pub fn job(&self, name: &str) -> Option<&Job> {
+        let id = self.unit(name).map_or(name, |unit| &unit.id);
+        self.jobs.iter().find(|job| job.unit == id)
+    }
+}
+
+impl UnitState {
+    /// Whether its main process died and systemd is about to start it again. A live unit without a main process (forking, oneshot)
+    /// is active and not meant.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        self.main_pid == 0 && self.sub_state.starts_with("auto-restart")
+    }
+}
+
+/// The properties that [`unit_state`] needs.
+pub(super) const PROPERTIES: [&str; 6] = [
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "MainPID",
+    "ControlGroup",
+];
+
+/// A unit from its properties. `None` when one that every unit has is missing.
+pub(super) fn unit_state(name: &str, properties: &BTreeMap<String, String>) -> Option<UnitState> {
+    let get = |key| properties.get(key).cloned();
+    Some(UnitState {
+        name: name.to_owned(),
+        id: get("Id")?,
+        load_state: get("LoadState")?,
+        active_state: get("ActiveState")?,
+        sub_state: get("SubState")?,
+        // Only services have one.
+        main_pid: get("MainPID").map_or(Some(0), |pid| pid.parse().ok())?,
+        control_group: get("ControlGroup").unwrap_or_default(),
+    })
+}
+
+/// The blocks of `systemctl show`, one a unit. A property that stands there several times (`ExecStop`) is joined by newlines.
+pub(super) fn blocks(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut blocks = vec![BTreeMap::<String, String>::new()];
+    for line in text.lines() {
+        if line.is_empty() {
+            blocks.push(BTreeMap::new());
+        } else if let (Some((key, value)), Some(block)) = (line.split_once('='), blocks.last_mut())
+        {
+            block
+                .entry(key.to_owned())
+                .and_modify(|old| {
+                    old.push('\n');
+                    old.push_str(value);
+                })
+                .or_insert_with(|| value.to_owned());
+        }
+    }
+    blocks.retain(|block| !block.is_empty());
+    blocks
+}
+
+/// The jobs of `systemctl list-jobs --no-legend`; other lines ("No jobs running.") are none.
+pub(super) fn jobs(text: &str) -> Vec<Job> {
+    text.lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [id, unit, kind, state] = fields[..] else {
+                return None;
+            };
+            id.parse::<u32>().ok()?;
+            Some(Job {
+                unit: unit.to_owned(),
+                kind: kind.to_owned(),
+                state: state.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// Whether `name` can name a unit (systemd.unit(5)): known characters, a known type, at most 255 bytes.
+#[must_use]
+pub fn is_unit_name(name: &str) -> bool {
+    const TYPES: [&str; 11] = [
+        "service",
+        "socket",
+        "device",
+        "mount",
+        "automount",
+        "swap",
+        "target",
+        "path",
+        "timer",
+        "slice",
+        "scope",
+    ];
+    name.len() <= 255
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
+        && name
+            .rsplit_once('.')
+            .is_some_and(|(stem, kind)| !stem.is_empty() && TYPES.contains(&kind))
+}
+
+/// The unit to which a control group belongs: the outermost part of its path that is no slice. `None` for the root and for slices.
+#[must_use]
+pub fn unit_of_control_group(path: &str) -> Option<&str> {
+    path.split('/')
+        // A leading underscore protects names that the kernel could take for its own files.
+        .map(|part| part.strip_prefix('_').unwrap_or(part))
+        .find(|part| !part.is_empty() && !part.ends_with(".slice"))
+        .filter(|part| is_unit_name(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_show_become_units() {
+        let text = "Id=supervisor.service\nLoadState=loaded\nActiveState=active\nSubState=running\nMainPID=99\n\
+                    ControlGroup=/system.slice/supervisor.service\nExecStop={ path=/a ; argv[]=/a b=c }\nExecStop={ path=/b }\n\n\
+                    Id=nope.service\nLoadState=not-found\nActiveState=inactive\nSubState=dead\nMainPID=0\n";
+        let blocks = blocks(text);
+        assert_eq!(
+            blocks[0]["ExecStop"],
+            "{ path=/a ; argv[]=/a b=c }\n{ path=/b }"
+        );
+        let unit = unit_state("supervisord.service", &blocks[0]).unwrap();
+        assert_eq!(
+            (unit.id.as_str(), unit.main_pid),
+            ("supervisor.service", 99)
+        );
+        assert_eq!(
+            unit_state("nope.service", &blocks[1])
+                .unwrap()
+                .control_group,
+            ""
+        );
+        assert_eq!(unit_state("x.service", &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn only_lines_that_are_jobs_are_jobs() {
+        let found = jobs(
+            "  12 a.service stop running\n 13 poweroff.target  start waiting\nNo jobs running.\n",
+        );
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1].unit, "poweroff.target");
+        assert_eq!(found[1].kind, "start");
+        assert_eq!(found[1].state, "waiting");
+    }
+
+    #[test]
+    fn the_unit_of_a_control_group_is_its_outermost() {
+        for (path, unit) in [
+            (
+                "/system.slice/supervisor.service",
+                Some("supervisor.service"),
+            ),
+            ("/system.slice/a.service/sub/deep", Some("a.service")),
+            (
+                "/system.slice/system-x.slice/x@1.service",
+                Some("x@1.service"),
+            ),
+            (
+                "/user.slice/user-0.slice/session-1.scope",
+                Some("session-1.scope"),
+            ),
+            (
+                "/user.slice/user-1.slice/user@1.service/app.slice/b.service",
+                Some("user@1.service"),
+            ),
+            ("/init.scope", Some("init.scope")),
+            ("/system.slice/_cpu.service", Some("cpu.service")),
+            ("/system.slice", None),
+            ("/docker/0123", None),
+            ("/", None),
+        ] {
+            assert_eq!(unit_of_control_group(path), unit, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_would_be_options_or_paths_are_no_units() {
+        for name in [
+            "supervisor",
+            ".service",
+            "a b.service",
+            "../a.service",
+            "a.conf",
+            "a\n.service",
+        ] {
+            assert!(!is_unit_name(name), "{name:?}");
+        }
+        assert!(is_unit_name("sys-a\\x2db.service"));
+        assert!(is_unit_name("x@1.service"));
+    }
+}
