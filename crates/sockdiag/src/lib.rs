@@ -1,1 +1,43 @@
-//! Reads sockets from the kernel.
+//! Linux sock_diag over netlink: every TCP socket of a network namespace with its `tcp_info`, filtered in the kernel.
+//!
+//! ```no_run
+//! use sockdiag::{Query, Socket, States, TcpState};
+//! use std::time::{Duration, Instant};
+//!
+//! let mut socket = Socket::open()?;
+//! let query = Query { states: States::of(&[TcpState::Established]), ports: &[80, 443], ..Query::default() };
+//! let deadline = Instant::now() + Duration::from_secs(1);
+//! let unread = socket.dump(&query, deadline, || 0, |sum, row| *sum += u64::from(row.rqueue))?;
+//! println!("{unread} bytes received and not yet read");
+//! # Ok::<(), sockdiag::Error>(())
+//! ```
+//!
+//! - **Whole or an error.** A dump that was interrupted, truncated, refused half-way, malformed or late is an [`Error`],
+//!   never a shorter list. [`Socket::dump`] starts over where that helps.
+//! - **Cheap.** Ports, states and cgroups are filtered in the kernel. Rows are parsed in place in one buffer of
+//!   64 KiB, nothing is allocated for a row; memory does not grow with the number of sockets.
+//! - **Any kernel.** [`Info`] reads a field only where the kernel's struct reaches it; unknown attributes and states are
+//!   carried or skipped, not refused.
+//! - **No policy, no threads, no panics**; the parsers in [`wire`] and [`Row::parse`] take plain bytes, and are fuzzed.
+//!
+//! Modules: `query` what to ask · `bytecode` the filter program for the kernel · [`wire`] messages and attributes ·
+//! `row`, `info`, `state` what comes back · `answer` when it is complete · `socket` the I/O · `error`.
+
+mod answer;
+mod bytecode;
+mod error;
+mod info;
+mod query;
+mod row;
+mod socket;
+mod state;
+pub mod wire;
+
+pub use error::Error;
+pub use info::Info;
+pub use query::{Families, Family, Query, States};
+pub use row::{Row, SocketId};
+/// An error number of the operating system, as in [`Error`].
+pub use rustix::io::Errno;
+pub use socket::{ATTEMPTS, BUFFER, Socket, Stats};
+pub use state::{Shutdown, TcpState, Timer};

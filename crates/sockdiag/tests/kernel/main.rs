@@ -1,0 +1,9 @@
+//! Tests against the running kernel, each in a network namespace of its own.
+
+#![cfg(test)]
+
+mod cgroup;
+mod filters;
+mod lab;
+mod lookup;
+mod states;
