@@ -171,17 +171,16 @@ fn each_attempt_starts_with_nothing_and_only_passing_faults_are_tried_again() {
 
 proptest! {
     #[test]
-    fn a_cut_or_damaged_answer_never_counts_as_a_shorter_one(cut in 0usize..284, at in 0usize..4, byte: u8) {
+    fn a_cut_answer_never_counts_as_a_shorter_one(cut in 0usize..284) {
         let whole = [row(0), row(0), row(0), status(DONE, 0)].concat();
         prop_assert_eq!(whole.len(), 284);
         let short = dump(&[whole[..cut].to_vec()]);
         prop_assert!(!matches!(short, Ok(Some(_))), "cut at {}: {:?}", cut, short);
-        // A wrong length of the first message may hide rows from the walk, but not silently.
-        let mut damaged = whole.clone();
-        damaged[at] = byte;
-        if damaged != whole {
-            let damaged = dump(&[damaged]);
-            prop_assert!(damaged != Ok(Some(2)), "{:?}", damaged);
-        }
+    }
+
+    #[test]
+    fn no_bytes_make_an_answer_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), sequence: u32) {
+        let _ = Dump::new(sequence).take(&bytes, &mut |_| ());
+        let _ = Lookups::new(sequence, 7).take(&bytes, &mut |_, _| ());
     }
 }
