@@ -1,1 +1,290 @@
-//! See the module list in lib.rs.
+//! supervisord: which programs it runs, as which processes, in which states, over its own XML-RPC interface.
+
+mod config;
+mod reply;
+
+use std::io;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+
+use crate::world::http::{Client, Endpoint, HttpError, Tls};
+use crate::world::{Deadline, Root, proc};
+
+/// The most parents between a process and its program. A longer chain is no chain.
+const ANCESTORS: usize = 64;
+
+/// One running supervisord.
+#[derive(Debug)]
+pub struct Supervisord {
+    /// Its main process.
+    pub pid: u32,
+    client: Client,
+    /// The whole `Authorization` header. A secret.
+    authorization: Secret,
+}
+
+/// Is never printed.
+struct Secret(Option<String>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// One program as supervisord sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its group; the same as `name` where none was configured.
+    pub group: String,
+    /// Its own name.
+    pub name: String,
+    /// What supervisord says of it.
+    pub state: State,
+    /// Its process; 0 when it has none.
+    pub pid: u32,
+    /// When it was last started.
+    pub started: Option<Timestamp>,
+    /// supervisord's own words: "pid 7, uptime 0:10:00", "Exited too quickly …".
+    pub description: String,
+}
+
+impl Program {
+    /// How `supervisorctl` calls it: `name`, or `group:name`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.group == self.name {
+            self.name.clone()
+        } else {
+            format!("{}:{}", self.group, self.name)
+        }
+    }
+}
+
+/// A program's state (supervisor's manual, "Process States").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "supervisord's own names")]
+pub enum State {
+    Stopped,
+    Starting,
+    Running,
+    Backoff,
+    Stopping,
+    Exited,
+    Fatal,
+    Unknown,
+}
+
+/// Whose process it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// A program's, or one that it started.
+    Program(&'a Program),
+    /// supervisord itself, or started by it without being a program.
+    Supervisord,
+    /// Nobody's: left over by a supervisord that crashed (`KillMode=process`), or a program that put itself into the background.
+    Leftover,
+}
+
+/// supervisord can't be asked, or says no. Never holds its password.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// /proc or its config can't be read.
+    #[error("{what}: {source}")]
+    Local {
+        /// The file or what was looked at.
+        what: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Its config names no interface that we could use.
+    #[error("{file}: {fault}")]
+    Config {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// It does not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It answers with another status than 200; 401 means that its user or password is not the one of its config.
+    #[error("supervisord answers {0}")]
+    Status(u16),
+    /// It answers, but not with a list of programs.
+    #[error("supervisord's answer can't be understood: {0}")]
+    Answer(String),
+}
+
+impl Supervisord {
+    /// The one whose main process is `pid`; `None` when that process is no supervisord, or gone.
+    ///
+    /// # Errors
+    /// [`Error::Local`] or [`Error::Config`].
+    pub fn of(root: &Root, pid: u32) -> Result<Option<Self>, Error> {
+        let arguments = proc::arguments(root, pid).map_err(|source| Error::Local {
+            what: format!("process {pid}"),
+            source,
+        })?;
+        let Some(options) = options(&arguments) else {
+            return Ok(None);
+        };
+        let server = config::server(
+            root,
+            pid,
+            &arguments[..arguments.len() - options.len()],
+            options,
+        )?;
+        let endpoint = Endpoint::parse(&server.address).map_err(|fault| Error::Config {
+            file: server.file,
+            fault: fault.to_string(),
+        })?;
+        let authorization = server.login.map(|(user, password)| {
+            let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            format!("Basic {login}")
+        });
+        Ok(Some(Self {
+            pid,
+            client: Client::new(&endpoint, &Tls::default())?,
+            authorization: Secret(authorization),
+        }))
+    }
+
+    /// All its programs.
+    ///
+    /// # Errors
+    /// [`Error::Http`], [`Error::Status`] or [`Error::Answer`]: unknown, never none.
+    pub fn programs(&self, deadline: Deadline) -> Result<Vec<Program>, Error> {
+        let call = dxr::MethodCall {
+            name: "supervisor.getAllProcessInfo".into(),
+            params: Vec::new(),
+        };
+        let call = call
+            .to_xml()
+            .map_err(|error| Error::Answer(error.to_string()))?;
+        let mut headers = vec![("Content-Type", "text/xml")];
+        if let Some(authorization) = &self.authorization.0 {
+            headers.push(("Authorization", authorization));
+        }
+        let answer =
+            self.client
+                .request("POST", "/RPC2", &headers, Some(call.as_bytes()), deadline)?;
+        match answer.status {
+            200 => reply::programs(&answer.body).map_err(Error::Answer),
+            status => Err(Error::Status(status)),
+        }
+    }
+}
+
+/// Whose process `pid` is, given the main process of supervisord and its programs. A process that is gone is a leftover of nobody.
+///
+/// # Errors
+/// What the system says.
+pub fn owner<'a>(
+    root: &Root,
+    main: u32,
+    programs: &'a [Program],
+    pid: u32,
+) -> io::Result<Owner<'a>> {
+    let mut at = pid;
+    for _ in 0..ANCESTORS {
+        if let Some(program) = programs.iter().find(|program| program.pid == at) {
+            return Ok(Owner::Program(program));
+        }
+        if at == main {
+            return Ok(Owner::Supervisord);
+        }
+        match proc::parent(root, at)? {
+            Some(parent) if parent > 1 => at = parent,
+            _ => break,
+        }
+    }
+    Ok(Owner::Leftover)
+}
+
+/// What follows supervisord's own name in a command line, whether it is run as a script, by an interpreter, or as a module; `None` when
+/// the program is another one, even where supervisord is one of its arguments.
+#[must_use]
+pub fn options(arguments: &[String]) -> Option<&[String]> {
+    let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let program = base(arguments.first()?);
+    if program == "supervisord" {
+        return Some(&arguments[1..]);
+    }
+    if !program.starts_with("python") && !program.starts_with("pypy") {
+        return None;
+    }
+    // The interpreter's own options come first; `-m` takes the module as its argument.
+    let script = arguments[1..]
+        .iter()
+        .position(|argument| !argument.starts_with('-'))?
+        + 1;
+    let is_module = arguments[script - 1] == "-m" && arguments[script] == "supervisor.supervisord";
+    let is_script = arguments[script - 1] != "-m" && base(&arguments[script]) == "supervisord";
+    (is_module || is_script).then(|| &arguments[script + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn supervisord_is_known_by_what_is_run_and_not_by_what_is_named() {
+        for (text, expected) in [
+            (
+                "/usr/bin/python3 /usr/bin/supervisord -n -c /etc/a",
+                Some("-n -c /etc/a"),
+            ),
+            ("/usr/bin/python3 -u -E /usr/bin/supervisord -n", Some("-n")),
+            ("python3.11 -m supervisor.supervisord -n", Some("-n")),
+            ("/opt/venv/bin/supervisord -n", Some("-n")),
+            ("vim /etc/supervisord", None),
+            ("python3 app.py supervisord", None),
+            ("python3 -m supervisord", None),
+            ("grep supervisord", None),
+        ] {
+            let arguments = line(text);
+            assert_eq!(options(&arguments), expected.map(line).as_deref(), "{text}");
+        }
+        assert_eq!(options(&[]), None);
+    }
+
+    fn family() -> (tempfile::TempDir, Root, Vec<Program>) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        // 10 supervisord: 20 the program, 21 its worker; 11 a helper of supervisord; 30 lives on after a crash, 31 its worker.
+        for (pid, parent) in [(10, 1), (20, 10), (21, 20), (11, 10), (30, 1), (31, 30)] {
+            let stat = format!("{pid} (a b) S {parent} 1 1 0");
+            root.replace(format!("/proc/{pid}/stat"), stat.as_bytes(), 0o644)
+                .unwrap();
+        }
+        let web = Program {
+            group: "shop".to_owned(),
+            name: "web".to_owned(),
+            state: State::Running,
+            pid: 20,
+            started: None,
+            description: String::new(),
+        };
+        (dir, root, vec![web])
+    }
+
+    #[test]
+    fn processes_belong_to_the_program_above_them_or_are_left_over() {
+        let (_dir, root, programs) = family();
+        let of = |pid| owner(&root, 10, &programs, pid).unwrap();
+        assert_eq!(of(20), Owner::Program(&programs[0]));
+        assert_eq!(of(21), Owner::Program(&programs[0]));
+        assert_eq!(of(10), Owner::Supervisord);
+        assert_eq!(of(11), Owner::Supervisord);
+        assert_eq!(of(31), Owner::Leftover);
+        assert_eq!(of(99), Owner::Leftover);
+        assert_eq!(programs[0].label(), "shop:web");
+    }
+}
