@@ -1,12 +1,68 @@
-//! One file's values → merged → settings.
+//! Files → sources → one merged table → settings, with every fault of every file at once.
+//!
+//! [`load`] is for people: any fault is an error. [`load_or_last_good`] is for the drain, which happens whatever the config looks
+//! like. Both read `/etc/drainctl/drainctl.toml` and then `/etc/drainctl/conf.d/*.toml` in byte order of their names; later files
+//! win key by key.
 
+mod check;
 pub mod duration;
 mod fault;
+mod files;
+mod last_good;
+mod merge;
+mod network;
+mod read;
 mod section;
 mod settings;
+mod template;
+mod words;
 
 pub use fault::{Fault, Faults, Nature};
+pub use files::{DROP_INS, MAIN, Source};
+pub use last_good::{keep_last_good, load_or_last_good};
+pub use network::Network;
 pub use section::{Section, read_alone};
 pub use settings::{
-    Deadlines, Network, PoolSpec, RejoinSettings, Settings, SettleSettings, WatchSettings,
+    Deadlines, POOL_LIMIT, PoolSpec, RejoinSettings, Settings, SettleSettings, WatchSettings,
 };
+pub use template::{DEFAULTS, Found, FoundPool, template};
+
+use crate::world::Root;
+
+/// A config without faults.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// Where it says so; empty where no file is.
+    pub sources: Vec<Source>,
+}
+
+/// The config of the host. No file at all is fine: every key has a default.
+///
+/// # Errors
+/// Every fault of every file, and of what they name on this host.
+pub fn load(root: &Root) -> Result<Loaded, Faults> {
+    let (sources, file_faults) = files::find(root);
+    let read = read::read(Some(root), &sources);
+    let faults: Faults = file_faults.into_iter().chain(read.faults).collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(Loaded {
+        settings: read.settings,
+        sources,
+    })
+}
+
+/// What `sources` say, later ones winning. The host is not looked at: what was good once stays usable.
+///
+/// # Errors
+/// Every fault of every source.
+pub fn from_sources(sources: &[Source]) -> Result<Settings, Faults> {
+    let read = read::read(None, sources);
+    if !read.faults.is_empty() {
+        return Err(read.faults.into_iter().collect());
+    }
+    Ok(read.settings)
+}

@@ -11,7 +11,11 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Faults, Nature};
+use super::words::{plain, printable, secrets, suggestion};
 use crate::world::Root;
+
+/// So many wrong values in one table are said at once.
+const MOST_FAULTS: usize = 50;
 
 /// A fault at an offset into the text of all sources.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(super) struct Located {
     pub(super) at: usize,
     pub(super) what: String,
     pub(super) nature: Nature,
+    /// Seen in the file alone: an unknown key, a wrong type.
+    pub(super) shape: bool,
 }
 
 /// One table of the config: `[settle]`, or what a pool's type reads of `[pool.NAME]`.
@@ -28,6 +34,8 @@ pub struct Section<'a> {
     name: String,
     table: DeTable<'a>,
     header: Range<usize>,
+    /// Keys of the same table that somebody else reads: not in it any more, but worth suggesting.
+    others: &'static [&'static str],
     root: Option<&'a Root>,
     faults: Vec<Located>,
     /// The keys that have one: a second fault about the same key would only confuse.
@@ -45,10 +53,17 @@ impl<'a> Section<'a> {
             name: name.into(),
             table,
             header,
+            others: &[],
             root,
             faults: Vec::new(),
             faulty: BTreeSet::new(),
         }
+    }
+
+    /// Names keys of the same table that another section reads, so that they are suggested too.
+    pub(super) fn beside(mut self, others: &'static [&'static str]) -> Self {
+        self.others = others;
+        self
     }
 
     /// The values of the table, in a struct that derives `Deserialize` with `#[serde(deny_unknown_fields, default)]`.
@@ -56,42 +71,45 @@ impl<'a> Section<'a> {
     /// Unknown keys and wrong values become faults at their lines, all of them; the fields concerned keep their defaults, so that
     /// the checks that follow can look at the rest. `None` only where a field without a default is missing.
     pub fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
-        let known = fields::<T>();
-        let mut table = self.table.clone();
-        for (key, name) in self
+        let mut known = fields::<T>().to_vec();
+        known.extend(self.others);
+        let (mut table, unknown): (DeTable<'a>, DeTable<'a>) = self
             .table
-            .keys()
-            .map(|key| (key.span(), key.get_ref().to_string()))
-            .filter(|(_, name)| !known.contains(&name.as_str()))
-            .collect::<Vec<_>>()
-        {
-            let hint = suggestion(&name, known, "the keys are");
-            self.push(
-                key.start,
-                &format!("unknown key `{name}`{hint}"),
-                Nature::Value,
-            );
-            table.remove(name.as_str());
+            .clone()
+            .into_iter()
+            .partition(|(key, _)| known.contains(&key.get_ref().as_ref()));
+        for key in unknown.keys() {
+            let name = key.get_ref();
+            let hint = suggestion(name, &known, "the keys are");
+            let what = format!("unknown key `{name}`{hint}");
+            self.push(key.span().start, &what, Nature::Value, true);
         }
-        loop {
+        // Each round takes what is at fault out and reads the rest again; bounded, since a round costs as much as the table is long.
+        for _ in 0..MOST_FAULTS {
             let whole = toml::Spanned::new(self.header.clone(), table.clone());
             let error = match T::deserialize(toml::de::Deserializer::from(whole)) {
                 Ok(settings) => return Some(settings),
                 Err(error) => error,
             };
-            // The value at fault is taken out, and the rest is read again, until nothing is left to complain about.
             let span = error.span().unwrap_or(self.header.clone());
-            let Some(key) = table
-                .iter()
-                .find(|(_, value)| value.span().start <= span.start && span.end <= value.span().end)
-                .map(|(key, _)| key.get_ref().to_string())
-            else {
-                self.push(self.header.start, &plain(error.message()), Nature::Value);
+            let what = plain(error.message());
+            let Some(key) = take_out(&mut table, &span) else {
+                // A field is missing; but not if it was taken out above.
+                if !self
+                    .faulty
+                    .iter()
+                    .any(|key| what.starts_with(&format!("`{key}`")))
+                {
+                    self.push(self.header.start, &what, Nature::Value, false);
+                }
                 return None;
             };
-            self.add(&key, span.start, &plain(error.message()), Nature::Value);
-            table.remove(key.as_str());
+            self.add(&key, span.start, &what, Nature::Value, true);
+            self.faulty.insert(key);
         }
+        let what = "and more; mend these first";
+        self.push(self.header.start, what, Nature::Value, true);
+        None
     }
 
     /// What a receipt keeps of `settings`; they must not contain a secret.
@@ -99,7 +117,7 @@ impl<'a> Section<'a> {
         match serde_json::to_value(settings) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.push(self.header.start, &error.to_string(), Nature::Value);
+                self.push(self.header.start, &error.to_string(), Nature::Value, false);
                 None
             }
         }
@@ -114,28 +132,34 @@ impl<'a> Section<'a> {
 
     /// Says what is wrong with the value of `key`, and the remedy, as a lower-case fragment: "must not be empty".
     ///
-    /// The line is that of the key's value, or of the table where the key is absent.
+    /// The line is that of the key's value, or of the table where the key is absent. An empty `key` is the table itself. Of the
+    /// faults of one key only the first is said.
     pub fn fault(&mut self, key: &str, what: impl Display) {
-        let at = self.line_of(key);
-        self.add(key, at, &what.to_string(), Nature::Value);
+        self.once(key, what, Nature::Value);
     }
 
-    /// As [`Section::fault`], for the value at `index` of the list `key`.
+    /// As [`Section::fault`], for the value at `index` of the list `key`; each may have a fault.
     pub fn fault_item(&mut self, key: &str, index: usize, what: impl Display) {
+        // Where an item was not read at all, `index` means another one.
+        if self.faulty.contains(key) {
+            return;
+        }
         let at = match self.table.get(key).map(|value| value.get_ref()) {
             Some(DeValue::Array(items)) => items.get(index).map(|item| item.span().start),
             _ => None,
         };
-        let at = at.unwrap_or_else(|| self.line_of(key));
-        // Each item may have a fault of its own.
-        self.faulty.remove(key);
-        self.add(key, at, &what.to_string(), Nature::Value);
+        let at = at.unwrap_or_else(|| self.place(key));
+        self.add(key, at, &what.to_string(), Nature::Value, false);
     }
 
     /// Says what is missing around a sound value of `key`: a file that is not there yet.
     pub fn environment(&mut self, key: &str, what: impl Display) {
-        let at = self.line_of(key);
-        self.add(key, at, &what.to_string(), Nature::Environment);
+        self.once(key, what, Nature::Environment);
+    }
+
+    /// Whether the file names `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     /// All faults found so far.
@@ -143,39 +167,67 @@ impl<'a> Section<'a> {
         self.faults
     }
 
-    fn line_of(&self, key: &str) -> usize {
+    fn place(&self, key: &str) -> usize {
         self.table
             .get(key)
             .map_or(self.header.start, |value| value.span().start)
     }
 
-    fn add(&mut self, key: &str, at: usize, what: &str, nature: Nature) {
-        if !self.faulty.insert(key.to_owned()) {
-            return;
-        }
-        let mut secrets = Vec::new();
-        if let Some(value) = self.table.get(key) {
-            collect_secrets(is_secret(key), value.get_ref(), &mut secrets);
-        }
-        if secrets.iter().any(|secret| what.contains(secret.as_str())) {
-            self.push(
-                at,
-                &format!("{key}: its value can't be used (it is not shown here)"),
-                nature,
-            );
-        } else {
-            self.push(at, &format!("{key}: {what}"), nature);
+    fn once(&mut self, key: &str, what: impl Display, nature: Nature) {
+        if self.faulty.insert(key.to_owned()) {
+            let at = self.place(key);
+            self.add(key, at, &what.to_string(), nature, false);
         }
     }
 
-    fn push(&mut self, at: usize, what: &str, nature: Nature) {
-        let what = if self.name.is_empty() {
-            what.to_owned()
+    fn add(&mut self, key: &str, at: usize, what: &str, nature: Nature, shape: bool) {
+        let secrets = self
+            .table
+            .get(key)
+            .map(|value| secrets(key, value.get_ref()))
+            .unwrap_or_default();
+        let what = if secrets.iter().any(|secret| what.contains(secret.as_str())) {
+            "its value can't be used (it is not shown here)"
         } else {
-            format!("[{}] {what}", self.name)
+            what
         };
-        self.faults.push(Located { at, what, nature });
+        let what = match key {
+            // About the table as a whole.
+            "" => what.to_owned(),
+            _ => format!("{key}: {what}"),
+        };
+        self.push(at, &what, nature, shape);
     }
+
+    fn push(&mut self, at: usize, what: &str, nature: Nature, shape: bool) {
+        let what = if self.name.is_empty() {
+            printable(what)
+        } else {
+            printable(&format!("[{}] {what}", self.name))
+        };
+        self.faults.push(Located {
+            at,
+            what,
+            nature,
+            shape,
+        });
+    }
+}
+
+/// Takes the value at `span` out of `table`: the item of a list, or the whole value of the key that is returned.
+fn take_out(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
+    let within = |value: Range<usize>| value.start <= span.start && span.end <= value.end;
+    let (key, value) = table.iter_mut().find(|(_, value)| within(value.span()))?;
+    let key = key.get_ref().to_string();
+    if let DeValue::Array(items) = value.get_mut()
+        && let Some(n) = items.iter().position(|item| within(item.span()))
+    {
+        let rest = items.iter().enumerate().filter(|(at, _)| *at != n);
+        *items = rest.map(|(_, item)| item.clone()).collect();
+    } else {
+        table.remove(key.as_str());
+    }
+    Some(key)
 }
 
 /// What `settings` reads of a table that stands alone in `text`, and every fault that it finds: how a pool's type tests its settings,
@@ -216,94 +268,6 @@ pub fn read_alone(
 pub(super) fn line_at(text: &str, at: usize) -> usize {
     let before = &text.as_bytes()[..at.min(text.len())];
     1 + before.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// "; did you mean `address`?" where one of `known` is near to `name`, else the list of them.
-pub(super) fn suggestion(name: &str, known: &[&str], list: &str) -> String {
-    let near = known
-        .iter()
-        .map(|candidate| {
-            (
-                strsim::normalized_damerau_levenshtein(name, candidate),
-                candidate,
-            )
-        })
-        .filter(|(likeness, _)| *likeness >= 0.6)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    match near {
-        Some((_, candidate)) => format!("; did you mean `{candidate}`?"),
-        None => {
-            let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
-            format!("; {list} {}", known.join(", "))
-        }
-    }
-}
-
-/// serde's messages as an operator reads them, without the value: it stands at the line named, and could be a secret.
-fn plain(message: &str) -> String {
-    if let Some(key) = message.strip_prefix("missing field ") {
-        return format!("{key} is missing");
-    }
-    for prefix in ["invalid type: ", "invalid value: ", "invalid length "] {
-        if let Some((found, expected)) = message
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.rsplit_once(", expected "))
-        {
-            let found = found.split(['"', '`']).next().unwrap_or_default().trim();
-            return match found {
-                "string" | "boolean" | "sequence" | "map" if prefix == "invalid type: " => {
-                    format!("must be {}, not a {}", kind(expected), kind(found))
-                }
-                "integer" | "floating point" if prefix == "invalid type: " => {
-                    format!("must be {}, not a number", kind(expected))
-                }
-                _ => format!("must be {}", kind(expected)),
-            };
-        }
-    }
-    message.replacen("unknown variant", "unknown value", 1)
-}
-
-/// TOML's words for serde's.
-fn kind(word: &str) -> &str {
-    match word {
-        "sequence" => "list",
-        "a sequence" => "a list",
-        "map" => "table",
-        "a map" => "a table",
-        "bool" => "true or false",
-        "u8" => "a whole number up to 255",
-        "u16" => "a whole number up to 65535",
-        "u32" | "u64" | "usize" => "a whole number",
-        word if word.starts_with("struct ") => "a table",
-        word => word,
-    }
-}
-
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["token", "password", "secret"]
-        .iter()
-        .any(|word| key.contains(word))
-}
-
-fn collect_secrets(secret: bool, value: &DeValue<'_>, found: &mut Vec<String>) {
-    match value {
-        DeValue::Table(table) => {
-            for (key, value) in table {
-                collect_secrets(secret || is_secret(key.get_ref()), value.get_ref(), found);
-            }
-        }
-        DeValue::Array(items) => {
-            for item in items {
-                collect_secrets(secret, item.get_ref(), found);
-            }
-        }
-        DeValue::String(text) if secret && !text.is_empty() => found.push(text.to_string()),
-        DeValue::Integer(number) if secret => found.push(number.as_str().to_owned()),
-        DeValue::Float(number) if secret => found.push(number.as_str().to_owned()),
-        _ => {}
-    }
 }
 
 /// The keys that `T` takes, as its derived `Deserialize` names them.

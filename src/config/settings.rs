@@ -5,6 +5,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::duration;
+use super::network::Network;
+use super::section::read_alone;
+use crate::pools::KINDS;
+
+/// How long leaving a pool may take where its table does not say.
+pub const POOL_LIMIT: Duration = Duration::from_secs(15);
+/// The only pool where none is configured: a file that a balancer's check looks for.
+const DEFAULT_POOL: &str = "health-file";
+
 /// Everything that can be set, checked, with defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -18,67 +28,137 @@ pub struct Settings {
     pub watch: WatchSettings,
     /// When the host goes back.
     pub rejoin: RejoinSettings,
-    /// The pools, in the order of their names.
+    /// The pools, in the order of their names; never empty.
     pub pools: Vec<PoolSpec>,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            units: Vec::new(),
+            deadline: Deadlines::default(),
+            settle: SettleSettings::default(),
+            watch: WatchSettings::default(),
+            rejoin: RejoinSettings::default(),
+            pools: default_pools(),
+        }
+    }
+}
+
+/// The pools where none is configured.
+pub(super) fn default_pools() -> Vec<PoolSpec> {
+    KINDS
+        .iter()
+        .filter(|kind| kind.name == DEFAULT_POOL)
+        .filter_map(|kind| {
+            Some(PoolSpec {
+                name: kind.name.to_owned(),
+                kind: kind.name.to_owned(),
+                limit: POOL_LIMIT,
+                settings: read_alone("", None, kind.settings).ok()?,
+            })
+        })
+        .collect()
+}
+
 /// The most a whole drain may take, by cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Deadlines {
-    /// Poweroff, reboot, halt, kexec, soft-reboot, and whatever can't be told.
+    /// Poweroff, reboot, halt, kexec, soft-reboot, and whatever can't be told. More than zero, less than 30 min.
+    #[serde(with = "duration")]
     pub shutdown: Duration,
-    /// Restart or stop of a target unit or of the hook, and drains by hand.
+    /// Restart or stop of a target unit or of the hook, and drains by hand. More than zero.
+    #[serde(with = "duration")]
     pub restart: Duration,
 }
 
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            shutdown: Duration::from_mins(5),
+            restart: Duration::from_mins(1),
+        }
+    }
+}
+
 /// The end of the time in which traffic may still arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct SettleSettings {
-    /// The least it takes.
+    /// The least it takes; not more than `max`.
+    #[serde(with = "duration")]
     pub min: Duration,
-    /// How long nothing new may have arrived.
+    /// How long nothing new may have arrived; not more than `max`.
+    #[serde(with = "duration")]
     pub quiet: Duration,
     /// The most it takes: health checks never stop.
+    #[serde(with = "duration")]
     pub max: Duration,
 }
 
+impl Default for SettleSettings {
+    fn default() -> Self {
+        Self {
+            min: Duration::from_secs(1),
+            quiet: Duration::from_secs(2),
+            max: Duration::from_secs(20),
+        }
+    }
+}
+
 /// How connections are judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct WatchSettings {
     /// How long after its last sent byte an answer still counts as unfinished (streams pause between chunks).
+    #[serde(with = "duration")]
     pub pause: Duration,
     /// How long after its last activity a connection that can't be told apart counts as busy.
+    #[serde(with = "duration")]
     pub uncertain_hold: Duration,
     /// Peers whose traffic never counts as arriving.
     pub ignore: Vec<Network>,
 }
 
-/// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    /// Its address; bits beyond the prefix are zero.
-    pub address: std::net::IpAddr,
-    /// Bits that count, 0–32 or 0–128.
-    pub prefix: u8,
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self {
+            pause: Duration::from_secs(1),
+            uncertain_hold: Duration::from_secs(1),
+            ignore: Vec::new(),
+        }
+    }
 }
 
 /// When the host goes back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RejoinSettings {
     /// A URL that must answer 2xx first.
     pub check: Option<String>,
-    /// How long one run of `rejoin` waits for the programs before it fails, and is started again by systemd.
+    /// How long one run of `rejoin` waits for the programs before it fails, and is started again by systemd. More than zero.
+    #[serde(with = "duration")]
     pub limit: Duration,
+}
+
+impl Default for RejoinSettings {
+    fn default() -> Self {
+        Self {
+            check: None,
+            limit: Duration::from_mins(5),
+        }
+    }
 }
 
 /// One pool as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSpec {
-    /// Its name in the config.
+    /// Its name in the config: up to 64 letters, digits, `.`, `_` and `-`, not beginning with `.`.
     pub name: String,
     /// Its type, one of the table's.
     pub kind: String,
-    /// How long leaving it may take, retries and verification included.
+    /// How long leaving it may take, retries and verification included. More than zero.
     pub limit: Duration,
     /// The type's own settings, checked. What a receipt keeps; never a secret.
     pub settings: Value,

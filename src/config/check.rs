@@ -1,0 +1,155 @@
+//! What no single value can say: how they fit together, and what systemd allows.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::duration::Friendly;
+use super::section::Section;
+use super::settings::{Deadlines, RejoinSettings, SettleSettings};
+
+/// poweroff.target and reboot.target end everything 30 min after they began (`JobTimeoutSec=`), whatever still runs.
+const CEILING: Duration = Duration::from_mins(30);
+/// The kinds of units that hold processes.
+const SUFFIXES: &[&str] = &[".service", ".scope", ".slice"];
+
+pub(super) fn units(section: &mut Section<'_>, units: &[String]) {
+    let mut seen = BTreeSet::new();
+    for (n, unit) in units.iter().enumerate() {
+        if let Some(what) = unit_fault(unit) {
+            section.fault_item("units", n, what);
+        } else if !seen.insert(unit) {
+            section.fault_item("units", n, format!("`{unit}` is named twice; remove one"));
+        }
+    }
+}
+
+/// Why `unit` can't be the name of a unit with processes.
+fn unit_fault(unit: &str) -> Option<String> {
+    let shown = unit.escape_debug();
+    if unit.is_empty() {
+        return Some("must not be empty; write \"supervisor.service\"".to_owned());
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    if let Some(wrong) = unit.chars().find(|c| !allowed(*c)) {
+        return Some(format!(
+            "`{shown}` is not a unit: `{}` can't be part of its name",
+            wrong.escape_debug()
+        ));
+    }
+    if unit.len() > 255 {
+        return Some("is longer than 255 characters, which no unit is".to_owned());
+    }
+    match SUFFIXES.iter().find_map(|suffix| unit.strip_suffix(suffix)) {
+        Some("") => Some(format!("`{shown}` is not a unit: its name is missing")),
+        Some(name) if name.ends_with('@') => Some(format!(
+            "`{shown}` is a template; name its instances, like `{name}one.service`"
+        )),
+        Some(_) => None,
+        None => Some(format!(
+            "`{shown}` is not a unit with processes; did you mean `{unit}.service`?"
+        )),
+    }
+}
+
+pub(super) fn deadline(section: &mut Section<'_>, values: &Deadlines) {
+    positive(section, "shutdown", values.shutdown);
+    positive(section, "restart", values.restart);
+    if values.shutdown >= CEILING {
+        section.fault(
+            "shutdown",
+            format!(
+                "{} is too long: systemd powers off by force 30m after the shutdown began; leave room for the programs' own stop",
+                Friendly(values.shutdown)
+            ),
+        );
+    }
+}
+
+pub(super) fn settle(section: &mut Section<'_>, values: &SettleSettings) {
+    let max = Friendly(values.max);
+    for (key, value) in [("min", values.min), ("quiet", values.quiet)] {
+        let shown = Friendly(value);
+        if value <= values.max {
+            continue;
+        }
+        if section.has(key) {
+            let what = format!("{shown} is longer than max ({max}); raise max or lower {key}");
+            section.fault(key, what);
+        } else {
+            // The line to change is one that is there: `key` has its default.
+            let what = format!("{max} is shorter than {key} ({shown}); raise max or lower {key}");
+            section.fault("max", what);
+        }
+    }
+}
+
+pub(super) fn rejoin(section: &mut Section<'_>, values: &RejoinSettings) {
+    positive(section, "limit", values.limit);
+    if let Some(check) = &values.check {
+        let host = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| check.strip_prefix(scheme));
+        if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+            section.fault(
+                "check",
+                "is not a URL; write it like \"http://127.0.0.1:8080/health\"",
+            );
+        }
+    }
+}
+
+pub(super) fn pool(section: &mut Section<'_>, name: &str, limit: Duration, deadline: &Deadlines) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(allowed) {
+        section.fault(
+            "",
+            "the name of a pool is made of up to 64 letters, digits, `.`, `_` and `-`; rename it",
+        );
+    }
+    positive(section, "limit", limit);
+    let longest = deadline.shutdown.max(deadline.restart);
+    if section.has("limit") && limit > longest {
+        section.fault(
+            "limit",
+            format!(
+                "{} is longer than the deadline of the whole drain ({}); lower it",
+                Friendly(limit),
+                Friendly(longest)
+            ),
+        );
+    }
+}
+
+fn positive(section: &mut Section<'_>, key: &str, value: Duration) {
+    if value.is_zero() {
+        section.fault(key, "must be more than zero");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_told_from_what_is_none() {
+        for unit in [
+            "supervisor.service",
+            "a@b.service",
+            "x.slice",
+            "run-u1.scope",
+        ] {
+            assert_eq!(unit_fault(unit), None);
+        }
+        for (unit, said) in [
+            ("supervisor", "did you mean `supervisor.service`?"),
+            ("", "must not be empty"),
+            (".service", "its name is missing"),
+            ("a@.service", "is a template"),
+            ("a b.service", "` ` can't be part"),
+            ("../a.service", "`/` can't be part"),
+            ("a*.service", "`*` can't be part"),
+        ] {
+            assert!(unit_fault(unit).unwrap().contains(said), "{unit}");
+        }
+    }
+}

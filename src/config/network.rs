@@ -1,0 +1,118 @@
+//! Networks in CIDR notation.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A network in CIDR notation. A bare address is the network of that one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    /// Its address; bits beyond the prefix are zero.
+    pub address: IpAddr,
+    /// Bits that count, 0–32 or 0–128.
+    pub prefix: u8,
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is not a network; write it like \"10.0.0.0/8\", \"fd00::/8\" or \"10.1.2.3\""
+            )
+        };
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix: u8 = match prefix {
+            Some(prefix) => prefix.parse().map_err(|_| wrong())?,
+            None => bits,
+        };
+        if prefix > bits {
+            return Err(format!("`{text}` has a prefix longer than {bits} bits"));
+        }
+        let network = Self {
+            address: masked(address, prefix),
+            prefix,
+        };
+        if network.address != address {
+            return Err(format!(
+                "`{text}` has bits beyond its prefix; did you mean `{network}`?"
+            ));
+        }
+        Ok(network)
+    }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    let prefix = u32::from(prefix);
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_and_written() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd00::/8", "fd00::/8"),
+            ("::/0", "::/0"),
+            ("::1", "::1/128"),
+        ] {
+            let network: Network = text.parse().unwrap();
+            assert_eq!(network.to_string(), expected);
+        }
+        for (text, said) in [
+            ("10.0.0.1/8", "did you mean `10.0.0.0/8`"),
+            ("10.0.0.0/33", "longer than 32 bits"),
+            ("10.0.0/8", "is not a network"),
+            ("10.0.0.0/", "is not a network"),
+            ("10.0.0.0/-1", "is not a network"),
+            ("host", "is not a network"),
+            ("", "is not a network"),
+        ] {
+            let error = text.parse::<Network>().unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! From the text of all sources to settings: parsed, merged by key, read table by table, checked.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::check;
+use super::fault::{Fault, Nature};
+use super::files::Source;
+use super::merge::{Map, merged, moved};
+use super::section::{Located, Section, line_at};
+use super::settings::{Deadlines, POOL_LIMIT, PoolSpec, Settings, default_pools};
+use super::words::{printable, suggestion};
+use crate::pools::KINDS;
+use crate::world::Root;
+
+/// What came out of the sources.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// A table with a fault counts with its defaults, a pool with one is left out.
+    pub(super) settings: Settings,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// Reads all sources, later ones winning key by key. With `root`, what the values name is looked at too.
+pub(super) fn read(root: Option<&Root>, sources: &[Source]) -> Read {
+    let map = Map::new(sources);
+    let mut parsed = Vec::new();
+    let mut broken = vec![false; sources.len()];
+    let mut faults = Vec::new();
+    for (n, source) in sources.iter().enumerate() {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        parsed.push(moved(table.into_inner(), map.bases[n]));
+        // What follows on the same line is a consequence.
+        let mut lines = BTreeSet::new();
+        for error in errors {
+            broken[n] = true;
+            let at = error.span().map_or(0, |span| span.start);
+            if lines.insert(line_at(&source.text, at)) {
+                let at = map.bases[n] + at;
+                faults.push(map.fault(at, printable(error.message()), Nature::Value));
+            }
+        }
+    }
+    let any_broken = broken.contains(&true);
+
+    let all = merged(parsed.iter().cloned());
+    let (mut settings, located) = interpret(all, map.whole(), root);
+    let mut found = located;
+    if any_broken {
+        // Half a file says nothing about what its tables mean together, only about the other files' own keys.
+        found.retain(|fault| fault.shape);
+        let whole = parsed.iter().zip(&broken);
+        let whole = whole.filter(|(_, broken)| !**broken);
+        let whole = merged(whole.map(|(table, _)| table.clone()));
+        settings = interpret(whole, map.whole(), None).0;
+    }
+    // Each file once as the one that wins: a wrong value is a fault even where a later file overrides it.
+    if sources.len() > 1 {
+        for n in 0..sources.len() {
+            let others = (0..sources.len()).filter(|other| *other != n);
+            let order = others.chain([n]).map(|n| parsed[n].clone());
+            let (_, located) = interpret(merged(order), map.whole(), None);
+            found.extend(
+                located
+                    .into_iter()
+                    .filter(|fault| fault.shape && map.source(fault.at) == n),
+            );
+        }
+    }
+    let shown = found.into_iter().filter(|fault| {
+        !broken
+            .get(map.source(fault.at))
+            .is_some_and(|broken| *broken)
+    });
+    faults.extend(shown.map(|fault| map.fault(fault.at, fault.what, fault.nature)));
+    Read { settings, faults }
+}
+
+/// The keys above all tables.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Top {
+    units: Vec<String>,
+}
+
+/// The keys that every pool has.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Common {
+    r#type: Option<String>,
+    limit: Option<Limit>,
+}
+
+#[derive(Deserialize)]
+struct Limit(#[serde(with = "super::duration")] std::time::Duration);
+
+const TABLES: [&str; 5] = ["deadline", "settle", "watch", "rejoin", "pool"];
+const COMMON: &[&str] = &["type", "limit"];
+
+fn interpret<'a>(
+    mut table: DeTable<'a>,
+    whole: Range<usize>,
+    root: Option<&'a Root>,
+) -> (Settings, Vec<Located>) {
+    let mut faults = Vec::new();
+    let [deadline, settle, watch, rejoin, pools] = TABLES.map(|name| {
+        let found = table
+            .remove_entry(name)
+            .map(|(key, value)| (key.span(), value));
+        found
+            .and_then(|(header, value)| Sub::of(name.to_owned(), header, value, &mut faults))
+            .unwrap_or_else(|| Sub::absent(name))
+    });
+
+    let mut top = Section::new("", table, whole, root).beside(&TABLES);
+    let units = top.read::<Top>().unwrap_or_default().units;
+    check::units(&mut top, &units);
+    let units = finish(top, units, &mut faults);
+
+    let deadline = section(deadline, root, check::deadline, &mut faults);
+    let settle = section(settle, root, check::settle, &mut faults);
+    let watch = section(watch, root, |_, _| {}, &mut faults);
+    let rejoin = section(rejoin, root, check::rejoin, &mut faults);
+
+    let mut specs = Vec::new();
+    for (key, value) in pools.table {
+        let name = key.get_ref().to_string();
+        if let Some(sub) = Sub::of(format!("pool.{name}"), key.span(), value, &mut faults) {
+            specs.extend(pool(name, sub, &deadline, root, &mut faults));
+        }
+    }
+    if specs.is_empty() {
+        specs = default_pools();
+    }
+    let settings = Settings {
+        units,
+        deadline,
+        settle,
+        watch,
+        rejoin,
+        pools: specs,
+    };
+    (settings, faults)
+}
+
+/// A table and where it is named.
+struct Sub<'a> {
+    name: String,
+    table: DeTable<'a>,
+    header: Range<usize>,
+}
+
+impl<'a> Sub<'a> {
+    fn absent(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            table: DeTable::new(),
+            header: 0..0,
+        }
+    }
+
+    fn of(
+        name: String,
+        header: Range<usize>,
+        value: Spanned<DeValue<'a>>,
+        faults: &mut Vec<Located>,
+    ) -> Option<Self> {
+        let is = match value.into_inner() {
+            DeValue::Table(table) => {
+                return Some(Self {
+                    name,
+                    table,
+                    header,
+                });
+            }
+            DeValue::Array(_) => "a list",
+            _ => "a value",
+        };
+        let what = format!("{name}: must be a table, not {is}; write [{name}] and its keys below");
+        faults.push(Located {
+            at: header.start,
+            what: printable(&what),
+            nature: Nature::Value,
+            shape: true,
+        });
+        None
+    }
+}
+
+fn section<'a, T: Default + serde::de::DeserializeOwned>(
+    sub: Sub<'a>,
+    root: Option<&'a Root>,
+    check: impl FnOnce(&mut Section<'a>, &T),
+    faults: &mut Vec<Located>,
+) -> T {
+    let mut section = Section::new(sub.name, sub.table, sub.header, root);
+    let values: T = section.read().unwrap_or_default();
+    check(&mut section, &values);
+    finish(section, values, faults)
+}
+
+/// `values` if the section is sound, else the defaults.
+fn finish<T: Default>(section: Section<'_>, values: T, faults: &mut Vec<Located>) -> T {
+    let found = section.into_faults();
+    let sound = found
+        .iter()
+        .all(|fault| fault.nature == Nature::Environment);
+    faults.extend(found);
+    if sound { values } else { T::default() }
+}
+
+fn pool<'a>(
+    name: String,
+    sub: Sub<'a>,
+    deadline: &Deadlines,
+    root: Option<&'a Root>,
+    faults: &mut Vec<Located>,
+) -> Option<PoolSpec> {
+    let (common, own): (DeTable<'a>, DeTable<'a>) = sub
+        .table
+        .into_iter()
+        .partition(|(key, _)| COMMON.contains(&key.get_ref().as_ref()));
+    let mut common = Section::new(sub.name.clone(), common, sub.header.clone(), root);
+    let values: Common = common.read().unwrap_or_default();
+    let limit = values.limit.map_or(POOL_LIMIT, |limit| limit.0);
+    check::pool(&mut common, &name, limit, deadline);
+
+    let given = values.r#type.as_deref();
+    let kind = KINDS
+        .iter()
+        .find(|kind| kind.name == given.unwrap_or(&name));
+    let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    match (kind, given) {
+        (Some(_), _) => {}
+        (None, Some(unknown)) => {
+            let hint = suggestion(unknown, &names, "the types are");
+            common.fault("type", format!("unknown type `{unknown}`{hint}"));
+        }
+        (None, None) if !common.has("type") => {
+            let hint = suggestion(&name, &names, "the types are");
+            common.fault(
+                "type",
+                format!("is missing, and `{name}` is not a type itself{hint}"),
+            );
+        }
+        (None, None) => {}
+    }
+    let mut found = common.into_faults();
+    let mut settings = None;
+    if let Some(kind) = kind {
+        let mut own = Section::new(sub.name, own, sub.header, root).beside(COMMON);
+        settings = (kind.settings)(&mut own);
+        found.extend(own.into_faults());
+    }
+    let sound = found
+        .iter()
+        .all(|fault| fault.nature == Nature::Environment);
+    faults.extend(found);
+    Some(PoolSpec {
+        name,
+        kind: kind?.name.to_owned(),
+        limit,
+        settings: settings.filter(|_| sound)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{DEFAULTS, from_sources};
+
+    fn source(text: impl Into<String>) -> Source {
+        Source {
+            path: "a.toml".to_owned(),
+            text: text.into(),
+        }
+    }
+
+    #[test]
+    fn the_documented_defaults_are_the_defaults() {
+        assert_eq!(from_sources(&[source(DEFAULTS)]), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn the_documented_examples_are_valid() {
+        let text: String = DEFAULTS
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                // Prose has a space after the sign.
+                Some(example) if !example.starts_with(' ') => format!("{example}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let settings = from_sources(&[source(text)]).unwrap();
+        assert!(settings.rejoin.check.is_some());
+    }
+
+    #[test]
+    fn deep_tables_are_read_or_refused() {
+        let deep = "a.".repeat(200_000);
+        for text in [
+            format!("{deep}a = 1"),
+            format!("[{deep}a]"),
+            format!("x = {}1{}", "[".repeat(200_000), "]".repeat(200_000)),
+            format!("x = {}", "{a=".repeat(200_000)),
+        ] {
+            assert!(from_sources(&[source(text)]).is_err());
+        }
+    }
+
+    #[test]
+    fn thousands_of_wrong_values_are_not_all_said() {
+        let text = format!("units = [{}]", "1,\n".repeat(100_000));
+        let faults = from_sources(&[source(text)]).unwrap_err();
+        assert_eq!(faults.iter().count(), 51);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "\\PC*", other in "[a-z\\[\\]=\"'{},.#\n \t0-9]*") {
+            let _ = from_sources(&[source(text), source(other)]);
+        }
+
+        #[test]
+        fn any_change_of_the_defaults_is_read(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 1..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut text: Vec<char> = DEFAULTS.chars().collect();
+            for (at, to) in changes {
+                let at = at.index(text.len());
+                text[at] = to;
+            }
+            text.truncate(1 + cut.index(text.len()));
+            let _ = from_sources(&[source(DEFAULTS), source(text.iter().collect::<String>())]);
+        }
+    }
+}
