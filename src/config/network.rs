@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// A network in CIDR notation. A bare address is the network of that one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Its address; bits beyond the prefix are zero.
     pub address: IpAddr,
@@ -65,17 +65,30 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+// By hand: an error of `#[serde(try_from)]` would be told at the line of the whole list instead of its item's.
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Text)
     }
 }
 
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        network.to_string()
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Network;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network like \"10.0.0.0/8\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 

@@ -31,7 +31,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[must_use]
 pub fn template(found: &Found) -> String {
     let mut text = String::from(
-        "# drainctl: what is not named here has its default; `drainctl config` prints all of them.\n\
+        "# drainctl: what is not named here has its default.\n\
          # Later files win, key by key: put what is local to a host into /etc/drainctl/conf.d/*.toml.\n\n\
          # The units that must not be stopped before the drain is over.\n",
     );
@@ -64,7 +64,7 @@ mod tests {
             pools: Vec::new(),
         };
         insta::assert_snapshot!(template(&found), @r#"
-        # drainctl: what is not named here has its default; `drainctl config` prints all of them.
+        # drainctl: what is not named here has its default.
         # Later files win, key by key: put what is local to a host into /etc/drainctl/conf.d/*.toml.
 
         # The units that must not be stopped before the drain is over.
