@@ -11,7 +11,7 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Faults, Nature};
-use super::words::{plain, printable, secrets, suggestion};
+use super::words::{hidden, plain, printable, suggestion};
 use crate::world::Root;
 
 /// So many wrong values in one table are said at once.
@@ -181,19 +181,11 @@ impl<'a> Section<'a> {
     }
 
     fn add(&mut self, key: &str, at: usize, what: &str, nature: Nature, shape: bool) {
-        let secrets = self
-            .table
-            .get(key)
-            .map(|value| secrets(key, value.get_ref()))
-            .unwrap_or_default();
-        let what = if secrets.iter().any(|secret| what.contains(secret.as_str())) {
-            "its value can't be used (it is not shown here)"
-        } else {
-            what
-        };
+        let value = self.table.get(key).map(|value| value.get_ref());
+        let what = value.map_or(what.to_owned(), |value| hidden(what, key, value));
         let what = match key {
             // About the table as a whole.
-            "" => what.to_owned(),
+            "" => what,
             _ => format!("{key}: {what}"),
         };
         self.push(at, &what, nature, shape);

@@ -72,11 +72,22 @@ fn is_secret(key: &str) -> bool {
         .any(|word| key.contains(word))
 }
 
-/// Every scalar in `value` that is a secret: all of them where `key` names one, else those under keys that do.
-pub(super) fn secrets(key: &str, value: &DeValue<'_>) -> Vec<String> {
-    let mut found = Vec::new();
-    collect_secrets(is_secret(key), value, &mut found);
-    found
+/// `what` without any secret that is in the `value` of `key`: all of it where the name of `key` says so, else what stands under names
+/// within that do. This holds for `token_file` too: now and then the token itself is put there.
+pub(super) fn hidden(what: &str, key: &str, value: &DeValue<'_>) -> String {
+    let mut secrets = Vec::new();
+    collect_secrets(is_secret(key), value, &mut secrets);
+    // Long ones first: one could be a part of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let mut what = what.to_owned();
+    for secret in secrets {
+        if secret.len() < 4 && what.contains(&secret) {
+            // The gaps in the sentence would tell what is missing.
+            return "its value can't be used (it is not shown here)".to_owned();
+        }
+        what = what.replace(&secret, "…");
+    }
+    what
 }
 
 fn collect_secrets(secret: bool, value: &DeValue<'_>, found: &mut Vec<String>) {
