@@ -1,0 +1,111 @@
+"""What the hosts serve: once as a plain threaded server, once as a WSGI application.
+
+The plain server keeps connections alive and dies at once on SIGTERM, like most programs that nobody taught better.
+"""
+
+import http.server
+import os
+import sys
+import time
+import urllib.parse
+
+HOST = os.environ.get("LAB_HOST", "-")
+BLOCK = bytes(i % 251 for i in range(251 * 256))
+
+
+def blocks(count):
+    while count > 0:
+        yield BLOCK[:count]
+        count -= len(BLOCK)
+
+
+def chunks(seconds, gap):
+    for number in range(round(seconds / gap)):
+        if number:
+            time.sleep(gap)
+        yield b"chunk %d\n" % number
+
+
+def forever(gap):
+    while True:
+        yield b"and on\n"
+        time.sleep(gap)
+
+
+def slept(seconds):
+    time.sleep(seconds)
+    yield b"done\n"
+
+
+def received(read, length):
+    count = total = 0
+    while count < length:
+        piece = read(min(length - count, 65536))
+        if not piece:
+            break
+        count += len(piece)
+        total += sum(piece)
+    yield b"%d bytes, sum %d\n" % (count, total)
+
+
+def respond(path, read, length):
+    """The length of the answer, if known beforehand, and its parts."""
+    path, _, query = path.partition("?")
+    asked = {name: float(values[0]) for name, values in urllib.parse.parse_qs(query).items()}
+    if path == "/slow":
+        return 5, slept(asked["s"])
+    if path == "/stream":
+        return None, chunks(asked["s"], asked["gap"])
+    if path == "/download":
+        return int(asked["bytes"]), blocks(int(asked["bytes"]))
+    if path == "/upload":
+        return None, received(read, length)
+    if path == "/forever":
+        return None, forever(asked["gap"])
+    return 3, [b"ok\n"]
+
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"] + "?" + environ.get("QUERY_STRING", "")
+    length, parts = respond(path, environ["wsgi.input"].read, int(environ.get("CONTENT_LENGTH") or 0))
+    headers = [("X-Host", HOST)] + ([("Content-Length", str(length))] if length is not None else [])
+    start_response("200 OK", headers)
+    return parts
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        length, parts = respond(self.path, self.rfile.read, int(self.headers.get("Content-Length") or 0))
+        parts = iter(parts)
+        first = next(parts)
+        self.send_response(200)
+        self.send_header("X-Host", HOST)
+        if length is None:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.part(first, length)
+        for part in parts:
+            self.part(part, length)
+        if length is None:
+            self.wfile.write(b"0\r\n\r\n")
+
+    do_POST = do_GET
+
+    def part(self, data, length):
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if length is None else data)
+
+    def log_message(self, *words):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+
+
+if __name__ == "__main__":
+    Server(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()

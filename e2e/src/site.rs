@@ -1,0 +1,128 @@
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::balancer::{self, Balancer};
+use crate::cgroup::Cgroup;
+use crate::command::poll;
+use crate::consul::{self, Consul, Tokens};
+use crate::enter::{Parts, run_dir};
+use crate::host::Host;
+use crate::load::Summary;
+use crate::net::{Port, Switch};
+use crate::programs::{self, Program};
+
+/// A busy machine needs a while for checks, gossip and DNS.
+pub const CONVERGE_LIMIT: Duration = Duration::from_secs(45);
+
+/// The name of the first host; all cases act on it.
+pub const FIRST: &str = "alpha";
+/// The name of the second.
+pub const SECOND: &str = "beta";
+
+/// Hosts, registry, balancer and client around one switch.
+#[derive(Debug)]
+pub struct Site {
+    /// The booted hosts; the first is [`FIRST`].
+    pub hosts: Vec<Host>,
+    /// HAProxy.
+    pub balancer: Balancer,
+    /// The Consul server.
+    pub consul: Consul,
+    /// Where load comes from.
+    pub client: Port,
+    _switch: Switch,
+    dir: PathBuf,
+}
+
+impl Site {
+    /// Boots a host for each program; all pass in Consul and are reached through the balancer afterwards.
+    ///
+    /// # Errors
+    /// If any part does not come up.
+    pub fn start(parts: &Parts, programs: &[Program], tokens: Tokens) -> Result<Self> {
+        static SITES: AtomicU32 = AtomicU32::new(1);
+        let name = format!("s{}", SITES.fetch_add(1, Ordering::Relaxed));
+        let run = run_dir().context("outside of the lab's namespaces")?;
+        let run_name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let dir = run.join(&name);
+        std::fs::create_dir_all(&dir)?;
+        let switch = Switch::new(&name)?;
+        let mut hosts = Vec::new();
+        for ((program, host), last) in programs.iter().zip([FIRST, SECOND]).zip(11..) {
+            let port = switch.bare_port(host, last)?;
+            let cgroup = Cgroup::create(&run_name, &port.name)?;
+            let host = Host::new(host, port, &parts.root, dir.join(host), cgroup)?;
+            programs::lay(&host, *program, tokens)?;
+            hosts.push(host);
+        }
+        let registry = switch.port("consul", consul::LAST)?;
+        let binary = parts.root.join("usr/bin/consul");
+        let consul = thread::scope(|scope| {
+            let boots: Vec<_> = hosts.iter_mut().map(|host| scope.spawn(|| host.boot())).collect();
+            let consul = Consul::start(registry, &binary, &dir, tokens);
+            for boot in boots {
+                boot.join().map_err(|_| anyhow!("a boot panicked"))??;
+            }
+            consul
+        })?;
+        let balancer = Balancer::start(&switch.port("balancer", balancer::LAST)?, &dir)?;
+        let client = switch.port("client", 4)?;
+        let site = Self { hosts, balancer, consul, client, _switch: switch, dir };
+        for host in &site.hosts {
+            site.wait_serving(&host.name)?;
+        }
+        Ok(site)
+    }
+
+    /// The host that the cases act on.
+    pub fn first(&mut self) -> &mut Host {
+        &mut self.hosts[0]
+    }
+
+    /// Waits until a host passes in Consul, and answers through the balancer.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn wait_serving(&self, host: &str) -> Result<()> {
+        self.consul.wait_passing(host, true, CONVERGE_LIMIT)?;
+        let agent = ureq::Agent::config_builder().max_idle_connections(0).timeout_global(Some(Duration::from_secs(5)));
+        let agent: ureq::Agent = agent.build().into();
+        let url = format!("{}/short", self.balancer.url);
+        let client = self.client.clone();
+        let host = host.to_owned();
+        let looks = thread::spawn(move || {
+            client.enter()?;
+            poll(&format!("{host} behind the balancer"), CONVERGE_LIMIT, || {
+                let response = agent.get(&url).call()?;
+                Ok((response.headers().get("x-host").is_some_and(|name| name == host.as_str())).then_some(()))
+            })
+        });
+        looks.join().map_err(|_| anyhow!("a look panicked"))?
+    }
+
+    /// What a failed case shows: requests, balancer, hook and supervisor.
+    pub fn evidence(&self, load: &Summary, since: SystemTime) -> String {
+        let faults = self.balancer.faults();
+        let journal = self.hosts[0].journal().map(|journal| journal.since(since));
+        let journal = journal.map_or_else(
+            |error| format!("{error:#}"),
+            |journal| {
+                format!(
+                    "hook:\n{}\nsupervisor:\n{}",
+                    journal.tail("drain-connections.service", 40),
+                    journal.tail("supervisor.service", 10)
+                )
+            },
+        );
+        format!(
+            "failed requests:\n{}balancer:\n{}\n{journal}\n(files in {})",
+            load.faults(),
+            faults[faults.len().saturating_sub(10)..].join("\n"),
+            self.dir.display()
+        )
+    }
+}
