@@ -36,7 +36,11 @@ impl Balancer {
             .stderr(file)
             .spawn()
             .context("starting HAProxy")?;
-        Ok(Self { haproxy, log, url: format!("http://{}", port.address) })
+        Ok(Self {
+            haproxy,
+            log,
+            url: format!("http://{}", port.address),
+        })
     }
 
     /// What it logged of requests that did not end well.
@@ -44,7 +48,10 @@ impl Balancer {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         // Four dashes: ended in order, by neither side's fault.
-        text.lines().filter(|line| line.contains("app/") && !line.contains(" ---- ")).map(str::to_owned).collect()
+        text.lines()
+            .filter(|line| line.contains("app/") && !line.contains(" ---- "))
+            .map(str::to_owned)
+            .collect()
     }
 }
 

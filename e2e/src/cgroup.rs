@@ -19,7 +19,10 @@ impl Cgroup {
     /// # Errors
     /// If there is no cgroup version 2, or no right to it.
     pub fn create(run: &str, name: &str) -> Result<Self> {
-        let dirs: Vec<_> = hierarchies()?.into_iter().map(|top| top.join(run).join(name)).collect();
+        let dirs: Vec<_> = hierarchies()?
+            .into_iter()
+            .map(|top| top.join(run).join(name))
+            .collect();
         for dir in &dirs {
             fs::create_dir_all(dir).with_context(|| format!("making cgroup {}", dir.display()))?;
         }
@@ -49,24 +52,36 @@ pub fn command_beside(pid: i32, words: &[&str]) -> Result<Command> {
     let mut dirs = Vec::new();
     for top in hierarchies()? {
         let marker = if v2(&top)? { "0::/" } else { "name=systemd:/" };
-        let path = own.lines().find_map(|line| line.split_once(marker)).map_or("", |(_, path)| path);
+        let path = own
+            .lines()
+            .find_map(|line| line.split_once(marker))
+            .map_or("", |(_, path)| path);
         dirs.push(top.join(path));
     }
     let pid = pid.to_string();
     let enter = ["nsenter", "-t", &pid, "-a", "--"];
     let mut command = moved(&dirs, &[&enter, words].concat());
-    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8");
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C.UTF-8");
     Ok(command)
 }
 
 /// Removes the cgroups of a whole run.
 pub(crate) fn remove_run(run: &str) -> Result<()> {
-    hierarchies()?.iter().try_for_each(|top| remove_tree(&top.join(run)))
+    hierarchies()?
+        .iter()
+        .try_for_each(|top| remove_tree(&top.join(run)))
 }
 
 fn moved(dirs: &[PathBuf], words: &[&str]) -> Command {
-    const SCRIPT: &str = r#"while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@""#;
-    let files: Vec<_> = dirs.iter().map(|dir| dir.join("cgroup.procs").display().to_string()).collect();
+    const SCRIPT: &str =
+        r#"while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@""#;
+    let files: Vec<_> = dirs
+        .iter()
+        .map(|dir| dir.join("cgroup.procs").display().to_string())
+        .collect();
     let mut all = vec!["sh", "-c", SCRIPT, "sh"];
     all.extend(files.iter().map(String::as_str));
     all.push("--");
@@ -79,8 +94,14 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let tops = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ');
-        let (_, top, kind, options) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2" || kind == "cgroup" && options.contains("name=systemd")).then(|| PathBuf::from(top))
+        let (_, top, kind, options) = (
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+        );
+        (kind == "cgroup2" || kind == "cgroup" && options.contains("name=systemd"))
+            .then(|| PathBuf::from(top))
     });
     Ok(tops.collect())
 }

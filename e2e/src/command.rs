@@ -58,7 +58,11 @@ fn shown(command: &Command) -> String {
 ///
 /// # Errors
 /// When `limit` has passed; the error names `what` and the last error of `look`.
-pub fn poll<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn poll<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let end = Instant::now() + limit;
     loop {
         let last = match look() {

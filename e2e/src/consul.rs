@@ -54,7 +54,14 @@ impl Consul {
         let server = port
             .command(&["nice", "-n", "-5"])
             .arg(binary)
-            .args(["agent", "-dev", "-node=registry", "-datacenter=lab", "-log-level=warn", "-config-file"])
+            .args([
+                "agent",
+                "-dev",
+                "-node=registry",
+                "-datacenter=lab",
+                "-log-level=warn",
+                "-config-file",
+            ])
             .arg(config)
             .args([format!("-bind={ADDRESS}"), format!("-client={ADDRESS}")])
             .stdout(log.try_clone()?)
@@ -74,7 +81,11 @@ impl Consul {
     /// If the server does not answer.
     pub fn passing(&self) -> Result<Vec<String>> {
         let instances = self.get(&format!("health/service/{SERVICE}?passing"))?;
-        let names = instances.as_array().into_iter().flatten().filter_map(|instance| instance["Node"]["Node"].as_str());
+        let names = instances
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|instance| instance["Node"]["Node"].as_str());
         Ok(names.map(str::to_owned).collect())
     }
 
@@ -83,9 +94,22 @@ impl Consul {
     /// # Errors
     /// If that takes longer than `limit`.
     pub fn wait_passing(&self, host: &str, passing: bool, limit: Duration) -> Result<()> {
-        poll(&format!("{host} passing in Consul: {passing}"), limit, || {
-            Ok((self.passing()?.iter().any(|name| name == host) == passing).then_some(()))
-        })
+        poll(
+            &format!("{host} passing in Consul: {passing}"),
+            limit,
+            || Ok((self.passing()?.iter().any(|name| name == host) == passing).then_some(())),
+        )
+    }
+
+    /// Whether gossip holds the host's agent for alive.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn alive(&self, host: &str) -> Result<bool> {
+        let checks = self.get(&format!("health/node/{host}"))?;
+        let alive =
+            |check: &Value| check["CheckID"] == "serfHealth" && check["Status"] == "passing";
+        Ok(checks.as_array().into_iter().flatten().any(alive))
     }
 
     /// The notes of all the node's maintenance checks.
@@ -95,13 +119,19 @@ impl Consul {
     pub fn maintenance(&self, host: &str) -> Result<Vec<String>> {
         let checks = self.get(&format!("health/node/{host}"))?;
         let marks = checks.as_array().into_iter().flatten().filter(|check| {
-            check["CheckID"].as_str().is_some_and(|id| id.contains("_maintenance"))
+            check["CheckID"]
+                .as_str()
+                .is_some_and(|id| id.contains("_maintenance"))
         });
-        Ok(marks.map(|check| check["Notes"].as_str().unwrap_or_default().to_owned()).collect())
+        Ok(marks
+            .map(|check| check["Notes"].as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     fn get(&self, path: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.port.get(&format!("http://{ADDRESS}:8500/v1/{path}"))?)?)
+        Ok(serde_json::from_str(
+            &self.port.get(&format!("http://{ADDRESS}:8500/v1/{path}"))?,
+        )?)
     }
 }
 

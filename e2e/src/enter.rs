@@ -37,7 +37,10 @@ impl Parts {
                 .filter(|path| path.exists())
                 .ok_or(format!("{name} names nothing; run `cargo xtask test`"))
         };
-        Ok(Self { root: path("LAB_ROOT")?, drainctl: path("LAB_DRAINCTL")? })
+        Ok(Self {
+            root: path("LAB_ROOT")?,
+            drainctl: path("LAB_DRAINCTL")?,
+        })
     }
 }
 
@@ -59,7 +62,17 @@ pub fn again_inside() -> Result<ExitCode> {
     let lock = File::create(dir.path().join("lock"))?;
     lock.lock()?;
     let status = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--"])
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount",
+            "--mount-proc",
+            "--",
+        ])
         .arg(env::current_exe()?)
         .args(env::args_os().skip(1))
         .env(INSIDE, dir.path())
@@ -82,8 +95,12 @@ pub fn private_run() -> Result<()> {
 fn remove_dead_runs() -> Result<()> {
     for entry in fs::read_dir(env::temp_dir())? {
         let path = entry?.path();
-        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        let Ok(lock) = File::open(path.join("lock")) else { continue };
+        let ours = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        let Ok(lock) = File::open(path.join("lock")) else {
+            continue;
+        };
         if ours && !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
             remove_run(&path)?;
         }

@@ -61,9 +61,21 @@ impl Host {
             dir = dir.display()
         );
         let layers = std::ffi::CString::new(layers)?;
-        mount("overlay", dir.join("root"), "overlay", MountFlags::empty(), Some(layers.as_c_str()))
-            .context("mounting the host's layer")?;
-        let host = Self { name: name.to_owned(), port, dir, cgroup, running: None };
+        mount(
+            "overlay",
+            dir.join("root"),
+            "overlay",
+            MountFlags::empty(),
+            Some(layers.as_c_str()),
+        )
+        .context("mounting the host's layer")?;
+        let host = Self {
+            name: name.to_owned(),
+            port,
+            dir,
+            cgroup,
+            running: None,
+        };
         // Its presence makes journald keep the journal over boots.
         fs::create_dir_all(host.path("/var/log/journal"))?;
         host.write("/etc/hostname", &format!("{name}\n"))?;
@@ -97,12 +109,30 @@ impl Host {
     /// # Errors
     /// If it does not come up within a minute.
     pub fn boot(&mut self) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.console())?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.console())?;
         let root = self.path("/").display().to_string();
         let netns = format!("--network-namespace-path=/run/netns/{}", self.port.name);
         // The cgroup is the host's own already, and there is no machine manager to register with.
-        let nspawn = ["systemd-nspawn", "--quiet", "-D", &root, "-M", &self.port.name, "--register=no", "--keep-unit"];
-        let how = ["--boot", "--console=pipe", "--link-journal=no", "--capability=CAP_NET_ADMIN", &netns];
+        let nspawn = [
+            "systemd-nspawn",
+            "--quiet",
+            "-D",
+            &root,
+            "-M",
+            &self.port.name,
+            "--register=no",
+            "--keep-unit",
+        ];
+        let how = [
+            "--boot",
+            "--console=pipe",
+            "--link-journal=no",
+            "--capability=CAP_NET_ADMIN",
+            &netns,
+        ];
         let mut nspawn = self
             .cgroup
             .command(&[nspawn.as_slice(), &how].concat())
@@ -111,18 +141,32 @@ impl Host {
             .stderr(log)
             .spawn()
             .context("starting systemd-nspawn")?;
-        let init = poll("the first process of the host", BOOT_LIMIT, || match nspawn.try_wait()? {
-            Some(status) => Ok(Some(Err(anyhow!("nspawn ended: {status}; {}", self.console_tail())))),
-            None => Ok(first_process(nspawn.id())?.map(Ok)),
+        let init = poll(
+            "the first process of the host",
+            BOOT_LIMIT,
+            || match nspawn.try_wait()? {
+                Some(status) => Ok(Some(Err(anyhow!(
+                    "nspawn ended: {status}; {}",
+                    self.console_tail()
+                )))),
+                None => Ok(first_process(nspawn.id())?.map(Ok)),
+            },
+        );
+        self.running = Some(Running {
+            nspawn,
+            init: init??,
         });
-        self.running = Some(Running { nspawn, init: init?? });
         let state = poll("systemd", BOOT_LIMIT, || {
             let state = self.try_exec(&["systemctl", "is-system-running", "--wait"])?;
             let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
             Ok(matches!(state.as_str(), "running" | "degraded").then_some(state))
         })?;
         if state == "degraded" {
-            bail!("{}: {}", self.name, self.exec(&["systemctl", "--failed", "--no-legend"])?);
+            bail!(
+                "{}: {}",
+                self.name,
+                self.exec(&["systemctl", "--failed", "--no-legend"])?
+            );
         }
         Ok(())
     }
@@ -134,7 +178,13 @@ impl Host {
     pub fn exec(&self, words: &[&str]) -> Result<String> {
         let output = self.try_exec(words)?;
         if !output.status.success() {
-            bail!("{} on {} ({}): {}", words.join(" "), self.name, output.status, both(&output));
+            bail!(
+                "{} on {} ({}): {}",
+                words.join(" "),
+                self.name,
+                output.status,
+                both(&output)
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -144,7 +194,10 @@ impl Host {
     /// # Errors
     /// If the host is not running.
     pub fn try_exec(&self, words: &[&str]) -> Result<Output> {
-        output(&mut command_beside(self.init()?.as_raw_nonzero().get(), words)?)
+        output(&mut command_beside(
+            self.init()?.as_raw_nonzero().get(),
+            words,
+        )?)
     }
 
     /// Waits for the host's end.
@@ -153,20 +206,28 @@ impl Host {
     /// If it does not come within `limit`, or is no orderly one.
     pub fn wait_end(&mut self, limit: Duration) -> Result<Ended> {
         let tail = self.console_tail();
-        let Some(running) = &mut self.running else { bail!("{} is not running", self.name) };
-        let status =
-            poll("the host's end", limit, || Ok(running.nspawn.try_wait()?)).with_context(|| tail.clone())?;
+        let Some(running) = &mut self.running else {
+            bail!("{} is not running", self.name)
+        };
+        let status = poll("the host's end", limit, || Ok(running.nspawn.try_wait()?))
+            .with_context(|| tail.clone())?;
         self.running = None;
         match status.code() {
             Some(0) => Ok(Ended::Off),
             Some(REBOOT_CODE) => Ok(Ended::Reboot),
-            _ => bail!("{} ended with {status} (signal {:?}): {tail}", self.name, status.signal()),
+            _ => bail!(
+                "{} ended with {status} (signal {:?}): {tail}",
+                self.name,
+                status.signal()
+            ),
         }
     }
 
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
-        self.running.as_mut().is_some_and(|running| matches!(running.nspawn.try_wait(), Ok(None)))
+        self.running
+            .as_mut()
+            .is_some_and(|running| matches!(running.nspawn.try_wait(), Ok(None)))
     }
 
     /// What its journal holds now, of all its boots.
@@ -179,14 +240,19 @@ impl Host {
 
     /// Ends it without any order, its first process first: nspawn's death alone would leave it running.
     fn kill(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
         // An error says that it is gone already.
         let _gone = kill_process(running.init, Signal::KILL);
         let _ended = running.nspawn.wait();
     }
 
     fn init(&self) -> Result<Pid> {
-        let running = self.running.as_ref().with_context(|| format!("{} is not running", self.name))?;
+        let running = self
+            .running
+            .as_ref()
+            .with_context(|| format!("{} is not running", self.name))?;
         Ok(running.init)
     }
 
@@ -198,7 +264,11 @@ impl Host {
         let text = fs::read(self.console()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();
-        format!("console of {}: {}", self.name, lines[lines.len().saturating_sub(10)..].join("\n"))
+        format!(
+            "console of {}: {}",
+            self.name,
+            lines[lines.len().saturating_sub(10)..].join("\n")
+        )
     }
 }
 
@@ -217,8 +287,16 @@ impl Drop for Host {
 /// nspawn's child, once it is a systemd that answers.
 fn first_process(nspawn: u32) -> Result<Option<Pid>> {
     let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children"))?;
-    let child = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    let child = children
+        .split_whitespace()
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .and_then(Pid::from_raw);
     Ok(child.filter(|pid| {
-        Path::new(&format!("/proc/{}/root/run/systemd/private", pid.as_raw_nonzero())).exists()
+        Path::new(&format!(
+            "/proc/{}/root/run/systemd/private",
+            pid.as_raw_nonzero()
+        ))
+        .exists()
     }))
 }

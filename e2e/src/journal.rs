@@ -35,22 +35,36 @@ impl Journal {
         let text = run(journalctl.arg(dir))?;
         let entries = text.lines().map(|line| {
             let fields: Map<String, Value> = serde_json::from_str(line)?;
-            let micros = fields.get("__REALTIME_TIMESTAMP").and_then(Value::as_str).context("an entry without time")?;
-            Ok(Entry { at: SystemTime::UNIX_EPOCH + Duration::from_micros(micros.parse()?), fields })
+            let micros = fields
+                .get("__REALTIME_TIMESTAMP")
+                .and_then(Value::as_str)
+                .context("an entry without time")?;
+            Ok(Entry {
+                at: SystemTime::UNIX_EPOCH + Duration::from_micros(micros.parse()?),
+                fields,
+            })
         });
-        Ok(Self { entries: entries.collect::<Result<_>>()? })
+        Ok(Self {
+            entries: entries.collect::<Result<_>>()?,
+        })
     }
 
     /// The entries of `after` and later.
     pub fn since(self, after: SystemTime) -> Self {
-        Self { entries: self.entries.into_iter().filter(|entry| entry.at >= after).collect() }
+        Self {
+            entries: self
+                .entries
+                .into_iter()
+                .filter(|entry| entry.at >= after)
+                .collect(),
+        }
     }
 
     /// All that the unit's processes wrote, and systemd about it.
     pub fn of_unit<'a>(&'a self, unit: &'a str) -> impl DoubleEndedIterator<Item = &'a Entry> {
-        self.entries
-            .iter()
-            .filter(move |entry| [entry.field("UNIT"), entry.field("_SYSTEMD_UNIT")].contains(&Some(unit)))
+        self.entries.iter().filter(move |entry| {
+            [entry.field("UNIT"), entry.field("_SYSTEMD_UNIT")].contains(&Some(unit))
+        })
     }
 
     /// When systemd last began to stop the unit.
@@ -71,14 +85,24 @@ impl Journal {
 
     /// The last lines about a unit, for a message.
     pub fn tail(&self, unit: &str, lines: usize) -> String {
-        let mut last: Vec<_> = self.of_unit(unit).rev().take(lines).map(Entry::line).collect();
+        let mut last: Vec<_> = self
+            .of_unit(unit)
+            .rev()
+            .take(lines)
+            .map(Entry::line)
+            .collect();
         last.reverse();
         last.join("\n")
     }
 
     fn message(&self, unit: &str, id: &str) -> Result<SystemTime> {
-        let found = self.of_unit(unit).rev().find(|entry| entry.field("MESSAGE_ID") == Some(id));
-        Ok(found.with_context(|| format!("{unit}: no message {id} in the journal"))?.at)
+        let found = self
+            .of_unit(unit)
+            .rev()
+            .find(|entry| entry.field("MESSAGE_ID") == Some(id));
+        Ok(found
+            .with_context(|| format!("{unit}: no message {id} in the journal"))?
+            .at)
     }
 }
 
@@ -95,6 +119,11 @@ impl Entry {
 
     fn line(&self) -> String {
         let who = self.field("SYSLOG_IDENTIFIER").unwrap_or("-");
-        format!("{} {who}: {}", jiff::Timestamp::try_from(self.at).map_or_else(|_| "-".to_owned(), |at| format!("{at:.3}")), self.message())
+        format!(
+            "{} {who}: {}",
+            jiff::Timestamp::try_from(self.at)
+                .map_or_else(|_| "-".to_owned(), |at| format!("{at:.3}")),
+            self.message()
+        )
     }
 }

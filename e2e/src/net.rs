@@ -30,7 +30,9 @@ impl Switch {
     /// # Errors
     /// If it can't be made.
     pub fn new(site: &str) -> Result<Self> {
-        let switch = Self { site: site.to_owned() };
+        let switch = Self {
+            site: site.to_owned(),
+        };
         let name = switch.netns("switch");
         ip(&["netns", "add", &name])?;
         ip(&["-n", &name, "link", "add", "br0", "type", "bridge"])?;
@@ -44,7 +46,15 @@ impl Switch {
     /// If it can't be made.
     pub fn port(&self, name: &str, last: u8) -> Result<Port> {
         let port = self.bare_port(name, last)?;
-        ip(&["-n", &port.name, "address", "add", &format!("{}/24", port.address), "dev", "eth0"])?;
+        ip(&[
+            "-n",
+            &port.name,
+            "address",
+            "add",
+            &format!("{}/24", port.address),
+            "dev",
+            "eth0",
+        ])?;
         ip(&["-n", &port.name, "link", "set", "eth0", "up"])?;
         Ok(port)
     }
@@ -57,10 +67,15 @@ impl Switch {
         let (switch, netns) = (self.netns("switch"), self.netns(name));
         ip(&["netns", "add", &netns])?;
         ip(&["-n", &netns, "link", "set", "lo", "up"])?;
-        let wire = ["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &netns];
+        let wire = [
+            "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &netns,
+        ];
         ip(&[&["-n", &switch], wire.as_slice()].concat())?;
         ip(&["-n", &switch, "link", "set", name, "master", "br0", "up"])?;
-        Ok(Port { name: netns, address: format!("10.77.0.{last}") })
+        Ok(Port {
+            name: netns,
+            address: format!("10.77.0.{last}"),
+        })
     }
 
     fn netns(&self, name: &str) -> String {
@@ -101,7 +116,9 @@ impl Port {
     }
 
     fn fetch(&self, with: impl FnOnce(ureq::Agent) -> Result<String> + Send) -> Result<String> {
-        let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build();
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(5)))
+            .build();
         let fetched = thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 self.enter()?;
@@ -116,9 +133,15 @@ impl Port {
 impl Drop for Switch {
     /// Takes the namespaces' names away; they end with their last process.
     fn drop(&mut self) {
-        let Ok(names) = run(&mut command(&["ip", "netns", "list"])) else { return };
+        let Ok(names) = run(&mut command(&["ip", "netns", "list"])) else {
+            return;
+        };
         let start = format!("{}-", self.site);
-        for name in names.lines().filter_map(|line| line.split(' ').next()).filter(|name| name.starts_with(&start)) {
+        for name in names
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .filter(|name| name.starts_with(&start))
+        {
             if let Err(error) = ip(&["netns", "delete", name]) {
                 eprintln!("{error:#}");
             }

@@ -46,7 +46,8 @@ pub fn lay(host: &Host, program: Program, tokens: Tokens) -> Result<()> {
         &format!(
             r#"{{
     "datacenter": "lab", "node_name": "{name}", "bind_addr": "{address}",
-    "retry_join": ["{REGISTRY}"], "retry_interval": "1s", "disable_update_check": true, "log_level": "warn", "acl": {},
+    "retry_join": ["{REGISTRY}"], "retry_interval": "1s", "disable_update_check": true, "log_level": "warn",
+    "skip_leave_on_interrupt": true, "acl": {},
     "service": {{
         "name": "{SERVICE}", "port": {PORT}, "address": "{address}",
         "check": {{"http": "http://{address}:{PORT}/health", "interval": "1s", "timeout": "5s"}}

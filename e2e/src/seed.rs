@@ -54,6 +54,7 @@ impl Seed {
         host.write(&dropin, "[Unit]\nWants=drain-connections.service\n")?;
         host.exec(&["ln", "-sf", "/usr/bin/consul", "/usr/local/bin/consul"])?;
         host.exec(&["systemctl", "daemon-reload"])?;
-        host.exec(&["systemctl", "enable", "--now", "drain-connections.service"]).map(drop)
+        host.exec(&["systemctl", "enable", "--now", "drain-connections.service"])
+            .map(drop)
     }
 }

@@ -47,7 +47,11 @@ impl Site {
         static SITES: AtomicU32 = AtomicU32::new(1);
         let name = format!("s{}", SITES.fetch_add(1, Ordering::Relaxed));
         let run = run_dir().context("outside of the lab's namespaces")?;
-        let run_name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let run_name = run
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let dir = run.join(&name);
         std::fs::create_dir_all(&dir)?;
         let switch = Switch::new(&name)?;
@@ -62,7 +66,10 @@ impl Site {
         let registry = switch.port("consul", consul::LAST)?;
         let binary = parts.root.join("usr/bin/consul");
         let consul = thread::scope(|scope| {
-            let boots: Vec<_> = hosts.iter_mut().map(|host| scope.spawn(|| host.boot())).collect();
+            let boots: Vec<_> = hosts
+                .iter_mut()
+                .map(|host| scope.spawn(|| host.boot()))
+                .collect();
             let consul = Consul::start(registry, &binary, &dir, tokens);
             for boot in boots {
                 boot.join().map_err(|_| anyhow!("a boot panicked"))??;
@@ -71,7 +78,14 @@ impl Site {
         })?;
         let balancer = Balancer::start(&switch.port("balancer", balancer::LAST)?, &dir)?;
         let client = switch.port("client", 4)?;
-        let site = Self { hosts, balancer, consul, client, _switch: switch, dir };
+        let site = Self {
+            hosts,
+            balancer,
+            consul,
+            client,
+            _switch: switch,
+            dir,
+        };
         for host in &site.hosts {
             site.wait_serving(&host.name)?;
         }
@@ -89,17 +103,27 @@ impl Site {
     /// If it does not.
     pub fn wait_serving(&self, host: &str) -> Result<()> {
         self.consul.wait_passing(host, true, CONVERGE_LIMIT)?;
-        let agent = ureq::Agent::config_builder().max_idle_connections(0).timeout_global(Some(Duration::from_secs(5)));
+        let agent = ureq::Agent::config_builder()
+            .max_idle_connections(0)
+            .timeout_global(Some(Duration::from_secs(5)));
         let agent: ureq::Agent = agent.build().into();
         let url = format!("{}/short", self.balancer.url);
         let client = self.client.clone();
         let host = host.to_owned();
         let looks = thread::spawn(move || {
             client.enter()?;
-            poll(&format!("{host} behind the balancer"), CONVERGE_LIMIT, || {
-                let response = agent.get(&url).call()?;
-                Ok((response.headers().get("x-host").is_some_and(|name| name == host.as_str())).then_some(()))
-            })
+            poll(
+                &format!("{host} behind the balancer"),
+                CONVERGE_LIMIT,
+                || {
+                    let response = agent.get(&url).call()?;
+                    Ok((response
+                        .headers()
+                        .get("x-host")
+                        .is_some_and(|name| name == host.as_str()))
+                    .then_some(()))
+                },
+            )
         });
         looks.join().map_err(|_| anyhow!("a look panicked"))?
     }

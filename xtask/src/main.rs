@@ -1,2 +1,52 @@
-//! The project commands.
-fn main() {}
+//! The project's own commands; `cargo xtask test` is all that CI runs.
+
+mod count;
+mod layers;
+mod machine;
+mod provision;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::layers::Layer;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Options {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs every check and test; as root it first installs what they need.
+    Test {
+        /// Runs only the tests whose name holds this, and none of the checks.
+        #[arg(long)]
+        filter: Option<String>,
+        /// Runs only this layer.
+        #[arg(long)]
+        only: Option<Layer>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Verb::Test { filter, only } = Options::parse().verb;
+    let counts = layers::run(filter.as_deref(), only);
+    let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
+    if strict && counts.skipped > 0 {
+        eprintln!("what is skipped counts as failed here, because CI=true");
+    }
+    if counts.passed + counts.failed == 0 {
+        eprintln!("nothing ran");
+    }
+    println!("{counts}");
+    let good = counts.failed == 0 && counts.passed > 0 && !(strict && counts.skipped > 0);
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -38,15 +38,27 @@ impl Load {
     pub fn start(client: &Port, url: &str) -> Result<Self> {
         // Small buffers: what the client has not read yet waits at the host, and not on the way.
         run(&mut client.command(&["sysctl", "-qw", "net.ipv4.tcp_rmem=4096 32768 32768"]))?;
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (stop, done) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let arrivals = thread::spawn({
-            let (client, url, stop, done) = (client.clone(), url.to_owned(), Arc::clone(&stop), Arc::clone(&done));
+            let (client, url, stop, done) = (
+                client.clone(),
+                url.to_owned(),
+                Arc::clone(&stop),
+                Arc::clone(&done),
+            );
             move || {
                 client.enter()?;
                 arrive(&url, &stop, &done)
             }
         });
-        Ok(Self { stop, done, arrivals })
+        Ok(Self {
+            stop,
+            done,
+            arrivals,
+        })
     }
 
     /// Sends no more, waits for the answers still out, and returns them all.
@@ -55,8 +67,11 @@ impl Load {
     /// If the load itself broke.
     pub fn stop(self) -> Result<Summary> {
         self.stop.store(true, Ordering::Relaxed);
-        self.arrivals.join().map_err(|_| anyhow!("the load panicked"))??;
-        let requests = std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner));
+        self.arrivals
+            .join()
+            .map_err(|_| anyhow!("the load panicked"))??;
+        let requests =
+            std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Summary { requests })
     }
 }
@@ -73,10 +88,14 @@ fn arrive(url: &str, stop: &AtomicBool, done: &Mutex<Vec<Done>>) -> Result<()> {
                 break;
             }
             let agent = &agent;
-            thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, move || {
-                let request = send(agent, url, kind(number));
-                done.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-            })?;
+            thread::Builder::new()
+                .stack_size(256 << 10)
+                .spawn_scoped(scope, move || {
+                    let request = send(agent, url, kind(number));
+                    done.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(request);
+                })?;
         }
         Ok(())
     })
@@ -99,24 +118,41 @@ fn kind(number: u32) -> Kind {
 impl Summary {
     /// The requests that were not answered in full.
     pub fn failed(&self) -> impl Iterator<Item = &Done> {
-        self.requests.iter().filter(|request| request.fault.is_some())
+        self.requests
+            .iter()
+            .filter(|request| request.fault.is_some())
     }
 
     /// When the last byte from a host came before `before`.
     pub fn last_answer(&self, host: &str, before: SystemTime) -> Option<SystemTime> {
-        let answers = self.requests.iter().filter(|request| request.host.as_deref() == Some(host));
-        answers.map(|request| request.ended).filter(|ended| *ended < before).max()
+        let answers = self
+            .requests
+            .iter()
+            .filter(|request| request.host.as_deref() == Some(host));
+        answers
+            .map(|request| request.ended)
+            .filter(|ended| *ended < before)
+            .max()
     }
 
     /// The failed requests, for a message.
     pub fn faults(&self) -> String {
         let mut text = String::new();
         for request in self.failed().take(10) {
-            let age = request.ended.duration_since(request.sent).unwrap_or_default();
+            let age = request
+                .ended
+                .duration_since(request.sent)
+                .unwrap_or_default();
             let host = request.host.as_deref().unwrap_or("-");
             let fault = request.fault.as_deref().unwrap_or_default();
-            let at = jiff::Timestamp::try_from(request.sent).map_or_else(|_| "-".to_owned(), |at| format!("{at:.3}"));
-            let _infallible = writeln!(text, "{at} {:?} from {host}, failed after {:.3} s: {fault}", request.kind, age.as_secs_f64());
+            let at = jiff::Timestamp::try_from(request.sent)
+                .map_or_else(|_| "-".to_owned(), |at| format!("{at:.3}"));
+            let _infallible = writeln!(
+                text,
+                "{at} {:?} from {host}, failed after {:.3} s: {fault}",
+                request.kind,
+                age.as_secs_f64()
+            );
         }
         text
     }

@@ -1,4 +1,5 @@
 use std::io::{self, Read};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +49,10 @@ pub struct Done {
 
 /// An agent that opens a connection for each request: what is kept alive is between balancer and hosts.
 pub(crate) fn agent() -> Agent {
-    let config = Agent::config_builder().timeout_global(Some(LIMIT)).max_idle_connections(0).build();
+    let config = Agent::config_builder()
+        .timeout_global(Some(LIMIT))
+        .max_idle_connections(0)
+        .build();
     config.into()
 }
 
@@ -56,8 +60,16 @@ pub(crate) fn agent() -> Agent {
 pub fn send(agent: &Agent, url: &str, kind: Kind) -> Done {
     let sent = SystemTime::now();
     let mut host = None;
-    let fault = exchange(agent, url, kind, &mut host).err().map(|error| format!("{error:#}"));
-    Done { kind, sent, ended: SystemTime::now(), host, fault }
+    let fault = exchange(agent, url, kind, &mut host)
+        .err()
+        .map(|error| format!("{error:#}"));
+    Done {
+        kind,
+        sent,
+        ended: SystemTime::now(),
+        host,
+        fault,
+    }
 }
 
 fn exchange(agent: &Agent, url: &str, kind: Kind, host: &mut Option<String>) -> Result<()> {
@@ -68,28 +80,43 @@ fn exchange(agent: &Agent, url: &str, kind: Kind, host: &mut Option<String>) -> 
             let chunks: String = (0..12).map(|number| format!("chunk {number}\n")).collect();
             ("/stream?s=5&gap=0.4".to_owned(), chunks.into_bytes())
         }
-        Kind::Download => (format!("/download?bytes={DOWNLOAD}"), pattern(DOWNLOAD)),
+        Kind::Download => (
+            format!("/download?bytes={DOWNLOAD}"),
+            pattern(DOWNLOAD).to_vec(),
+        ),
         Kind::Upload => {
-            let sum: u64 = pattern(UPLOAD).into_iter().map(u64::from).sum();
-            ("/upload".to_owned(), format!("{UPLOAD} bytes, sum {sum}\n").into_bytes())
+            let sum: u64 = pattern(UPLOAD).iter().copied().map(u64::from).sum();
+            (
+                "/upload".to_owned(),
+                format!("{UPLOAD} bytes, sum {sum}\n").into_bytes(),
+            )
         }
     };
     let url = format!("{url}{path}");
     let mut response = match kind {
         Kind::Upload => {
-            let mut body = Paced { data: pattern(UPLOAD), sent: 0 };
+            let mut body = Paced {
+                data: pattern(UPLOAD),
+                sent: 0,
+            };
             let request = agent.post(url).header("Content-Length", UPLOAD.to_string());
             request.send(SendBody::from_reader(&mut body))?
         }
         _ => agent.get(url).call()?,
     };
-    *host = response.headers().get("x-host").and_then(|name| name.to_str().ok()).map(str::to_owned);
+    *host = response
+        .headers()
+        .get("x-host")
+        .and_then(|name| name.to_str().ok())
+        .map(str::to_owned);
     let mut body = Vec::with_capacity(expected.len());
     let mut reader = response.body_mut().as_reader();
     if kind == Kind::Download {
         let mut piece = vec![0; PIECE];
         loop {
-            let count = reader.read(&mut piece).with_context(|| format!("after {} bytes", body.len()))?;
+            let count = reader
+                .read(&mut piece)
+                .with_context(|| format!("after {} bytes", body.len()))?;
             if count == 0 {
                 break;
             }
@@ -102,19 +129,28 @@ fn exchange(agent: &Agent, url: &str, kind: Kind, host: &mut Option<String>) -> 
         let read = reader.read_to_end(&mut body);
         read.with_context(|| format!("after {} bytes", body.len()))?;
     }
-    ensure!(body.len() == expected.len(), "{} bytes instead of {}", body.len(), expected.len());
-    ensure!(body == expected, "the right length, but not the right bytes");
+    ensure!(
+        body.len() == expected.len(),
+        "{} bytes instead of {}",
+        body.len(),
+        expected.len()
+    );
+    ensure!(
+        body == expected,
+        "the right length, but not the right bytes"
+    );
     Ok(())
 }
 
 /// The bytes that the programs send and expect.
-fn pattern(length: usize) -> Vec<u8> {
-    (0..=250_u8).cycle().take(length).collect()
+fn pattern(length: usize) -> &'static [u8] {
+    static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| (0..=250_u8).cycle().take(DOWNLOAD).collect());
+    &ALL[..length]
 }
 
 /// A body that is sent in pieces, with pauses.
 struct Paced {
-    data: Vec<u8>,
+    data: &'static [u8],
     sent: usize,
 }
 

@@ -3,6 +3,7 @@
 mod baseline;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use e2e::enter::{self, Parts};
@@ -11,6 +12,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Cases that run side by side; two cores bear no more.
 const THREADS: usize = 2;
+
+/// Load before the event, so that requests of all kinds are in flight then.
+const LEAD: Duration = Duration::from_secs(7);
 
 /// A case's body.
 type Case = fn(&str, &Parts) -> Result<()>;
@@ -21,7 +25,10 @@ fn main() -> ExitCode {
     let cases = [baseline::CASES].concat();
     let parts = match Parts::from_env() {
         Ok(parts) => parts,
-        Err(_) if args.list => Parts { root: "-".into(), drainctl: "-".into() },
+        Err(_) if args.list => Parts {
+            root: "-".into(),
+            drainctl: "-".into(),
+        },
         Err(why) => {
             for (name, _) in &cases {
                 eprintln!("SKIPPED e2e {name}: {why}");
@@ -35,16 +42,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         });
     }
-    if !args.list && let Err(error) = enter::private_run() {
+    if !args.list
+        && let Err(error) = enter::private_run()
+    {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
-    let trials = cases.into_iter().map(|(name, case)| trial(name, case, parts.clone())).collect();
+    let trials = cases
+        .into_iter()
+        .map(|(name, case)| trial(name, case, parts.clone()))
+        .collect();
     let conclusion = libtest_mimic::run(&args, trials);
     println!("{}", figures::table());
     conclusion.exit_code()
 }
 
 fn trial(name: &'static str, case: Case, parts: Parts) -> Trial {
-    Trial::test(name, move || case(name, &parts).map_err(|error| Failed::from(format!("{error:#}"))))
+    Trial::test(name, move || {
+        case(name, &parts).map_err(|error| Failed::from(format!("{error:#}")))
+    })
 }

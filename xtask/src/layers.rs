@@ -1,0 +1,168 @@
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::count::{Counts, counted};
+use crate::tools::CargoDeny;
+use crate::{machine, provision};
+
+/// The parts of the test run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layer {
+    /// The machine's packages and the root file system of the lab's hosts.
+    Provision,
+    /// rustfmt.
+    Fmt,
+    /// clippy, with warnings as errors.
+    Clippy,
+    /// Unit, golden, kernel and black-box tests.
+    Test,
+    /// Booted hosts under load.
+    E2e,
+    /// Dependencies: bans, licences, sources.
+    Deny,
+}
+
+/// What layers hand to later ones.
+struct Run<'a> {
+    filter: Option<&'a str>,
+    only: Option<Layer>,
+    root: Option<PathBuf>,
+}
+
+/// Runs the layers that are asked for, and counts.
+pub(crate) fn run(filter: Option<&str>, only: Option<Layer>) -> Counts {
+    let mut run = Run {
+        filter,
+        only,
+        root: None,
+    };
+    let mut counts = Counts::default();
+    let deny = run.wants(Layer::Deny).then(CargoDeny::prepare);
+    // Tests against real servers take them from the root file system too.
+    if run.wants(Layer::Provision) || run.wants(Layer::Test) || run.wants(Layer::E2e) {
+        counts += run.provision();
+    }
+    if run.wants(Layer::Fmt) {
+        counts += layer(Layer::Fmt, || check(cargo(&["fmt", "--all", "--check"])));
+    }
+    if run.wants(Layer::Clippy) {
+        let clippy = cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]);
+        counts += layer(Layer::Clippy, || check(clippy));
+    }
+    if run.wants(Layer::Test) {
+        counts += layer(Layer::Test, || run.tests());
+    }
+    if run.wants(Layer::E2e) {
+        counts += layer(Layer::E2e, || run.e2e());
+    }
+    if let Some(deny) = deny {
+        counts += layer(Layer::Deny, || check(deny?.command()?));
+    }
+    counts
+}
+
+impl Run<'_> {
+    /// With a filter there are only tests to choose from.
+    fn wants(&self, layer: Layer) -> bool {
+        match self.only {
+            Some(only) => only == layer,
+            None => self.filter.is_none() || matches!(layer, Layer::Test | Layer::E2e),
+        }
+    }
+
+    fn provision(&mut self) -> Counts {
+        if let Some(why) = machine::unfit() {
+            eprintln!("SKIPPED provision: {why}");
+            return Counts {
+                skipped: 1,
+                ..Counts::default()
+            };
+        }
+        layer(Layer::Provision, || {
+            self.root = Some(provision::root()?);
+            Ok(Counts::of(true))
+        })
+    }
+
+    fn tests(&self) -> Result<Counts> {
+        let mut tests = cargo(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "e2e",
+            "--locked",
+            "--no-fail-fast",
+        ]);
+        if let Some(root) = &self.root {
+            tests.env("LAB_ROOT", root);
+        }
+        counted(tests.arg("--").args(self.filter))
+    }
+
+    fn e2e(&self) -> Result<Counts> {
+        let Some(root) = &self.root else {
+            eprintln!("SKIPPED e2e: needs the lab's root file system, see above");
+            return Ok(Counts {
+                skipped: 1,
+                ..Counts::default()
+            });
+        };
+        let mut build = cargo(&["build", "--release", "--locked", "--package", "drainctl"]);
+        if !build.status()?.success() {
+            return Ok(Counts::of(false));
+        }
+        let mut cases = cargo(&["test", "--locked", "--package", "e2e"]);
+        cases
+            .env("LAB_ROOT", root)
+            .env("LAB_DRAINCTL", target()?.join("release/drainctl"));
+        counted(cases.arg("--").args(self.filter))
+    }
+}
+
+/// One layer under its headline; what stops it counts as one failure.
+fn layer(layer: Layer, run: impl FnOnce() -> Result<Counts>) -> Counts {
+    eprintln!(
+        "\n== {} ==",
+        layer
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    );
+    run().unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        Counts::of(false)
+    })
+}
+
+fn check(mut command: Command) -> Result<Counts> {
+    let status = command
+        .status()
+        .with_context(|| format!("starting {}", command.get_program().display()))?;
+    Ok(Counts::of(status.success()))
+}
+
+fn cargo(words: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(words);
+    cargo
+}
+
+/// The build directory that this program itself was built in.
+fn target() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let target = own
+        .parent()
+        .and_then(|profile| profile.parent())
+        .context("no build directory above this program")?;
+    Ok(target.to_owned())
+}

@@ -1,0 +1,129 @@
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// What the lab runs on this machine, by Debian package.
+const PACKAGES: &[&str] = &[
+    "debian-archive-keyring",
+    "haproxy",
+    "iproute2",
+    "mmdebstrap",
+    "procps",
+    "systemd-container",
+    "util-linux",
+];
+
+/// A Debian archive that this machine's apt already uses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Archive {
+    /// Its address.
+    uri: String,
+    /// A suite in it.
+    suite: String,
+}
+
+/// Why the lab can't be built here, if so.
+pub(crate) fn unfit() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root for namespaces and booted hosts");
+    }
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    (!release.contains("VERSION_CODENAME=bookworm"))
+        .then_some("needs Debian 12, whose packages it is made of")
+}
+
+/// Installs the packages that are missing.
+///
+/// # Errors
+/// If apt can't.
+pub(crate) fn install_packages() -> Result<()> {
+    let missing: Vec<_> = PACKAGES.iter().filter(|name| !installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing {missing:?}");
+    run(Command::new("apt-get").args(["-qq", "update"]))?;
+    run(Command::new("apt-get")
+        .args(["-qq", "install", "-y", "--no-install-recommends"])
+        .args(missing)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// The archives that hold this machine's own suite and its updates, from apt's settings.
+///
+/// # Errors
+/// If apt names none.
+pub(crate) fn archives() -> Result<Vec<Archive>> {
+    let mut apt = Command::new("apt-get");
+    apt.args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI)|$(CODENAME)|$(COMPONENT)",
+        "Created-By: Packages",
+    ]);
+    let text = output(&mut apt)?;
+    let archives: Vec<_> = text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split('|');
+            let (uri, suite, component) = (fields.next()?, fields.next()?, fields.next()?);
+            let ours = suite.starts_with("bookworm") && component == "main";
+            ours.then(|| Archive {
+                uri: uri.to_owned(),
+                suite: suite.to_owned(),
+            })
+        })
+        .collect();
+    ensure!(
+        archives.iter().any(|archive| archive.suite == "bookworm"),
+        "apt knows no archive of bookworm; run apt-get update"
+    );
+    Ok(archives)
+}
+
+impl Archive {
+    /// A line of apt's settings.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {} main",
+            self.uri, self.suite
+        )
+    }
+
+    /// The same archive's older suite, if this is the main one.
+    pub(crate) fn bullseye(&self) -> Option<Self> {
+        (self.suite == "bookworm").then(|| Self {
+            uri: self.uri.clone(),
+            suite: "bullseye".to_owned(),
+        })
+    }
+}
+
+/// Runs a command quietly.
+///
+/// # Errors
+/// If it fails; the error holds what it printed.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {program}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{program}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(text)
+}
+
+fn installed(package: &str) -> bool {
+    let status = output(Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]));
+    status.is_ok_and(|status| status == "install ok installed")
+}

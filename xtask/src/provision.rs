@@ -1,0 +1,128 @@
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::machine::{self, Archive, run};
+use crate::tools::cache;
+
+/// What a host of the lab consists of, beside the smallest Debian.
+const PACKAGES: &str =
+    "systemd,systemd-sysv,dbus,ifupdown,iproute2,procps,curl,nftables,python3,gunicorn,supervisor";
+/// Changes with every step below, so that an older root is not taken for one of this recipe.
+const RECIPE: u32 = 1;
+/// The unit of Debian's package, its program, its settings and its state.
+const CONSUL_FILES: [&str; 5] = [
+    "./usr/bin/consul",
+    "./lib/systemd/system/consul.service",
+    "./etc/consul.d",
+    "./etc/default/consul",
+    "./var/lib/consul",
+];
+
+/// The root file system of the lab's hosts, from the cache or built now.
+///
+/// # Errors
+/// If the machine's packages or the root can't be had.
+pub(crate) fn root() -> Result<PathBuf> {
+    machine::install_packages()?;
+    let mut hasher = DefaultHasher::new();
+    (RECIPE, PACKAGES, CONSUL_FILES).hash(&mut hasher);
+    let cache = cache()?;
+    let root = cache.join(format!("root-{:016x}", hasher.finish()));
+    // One build at a time; the lock goes with the process, so a dead one holds nobody up.
+    let lock = File::create(cache.join("root.lock"))?;
+    lock.lock()?;
+    if !root.exists() {
+        eprintln!("building {}, about a minute", root.display());
+        let partial = cache.join("root.partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        fs::create_dir(&partial)?;
+        build(&partial)?;
+        // Only a finished root gets the name.
+        fs::rename(partial.join("root"), &root)?;
+        fs::remove_dir_all(&partial)?;
+    }
+    Ok(root)
+}
+
+fn build(dir: &Path) -> Result<()> {
+    let archives = machine::archives()?;
+    let root = dir.join("root");
+    let mut debian = Command::new("mmdebstrap");
+    debian
+        .args([
+            "--quiet",
+            "--mode=root",
+            "--variant=minbase",
+            "--include",
+            PACKAGES,
+            "bookworm",
+        ])
+        .arg(&root);
+    run(debian.args(archives.iter().map(Archive::line)))?;
+    let bullseye = archives
+        .iter()
+        .find_map(Archive::bullseye)
+        .context("no archive for bullseye")?;
+    consul(dir, &root, &bullseye)
+}
+
+/// Consul is in no newer suite: its package is unpacked as it is, unit and all, without a mix of suites.
+fn consul(dir: &Path, root: &Path, bullseye: &Archive) -> Result<()> {
+    let apt = dir.join("apt");
+    fs::create_dir_all(apt.join("lists/partial"))?;
+    fs::create_dir_all(apt.join("cache/archives/partial"))?;
+    fs::write(apt.join("sources.list"), bullseye.line())?;
+    let option = |name: &str, path: &Path| format!("-o{name}={}", path.display());
+    let options = [
+        option("Dir::Etc::sourcelist", &apt.join("sources.list")),
+        option("Dir::Etc::sourceparts", Path::new("/dev/null")),
+        option("Dir::State::lists", &apt.join("lists")),
+        option("Dir::Cache", &apt.join("cache")),
+        "-oAPT::Sandbox::User=root".to_owned(),
+    ];
+    run(Command::new("apt-get")
+        .args(&options)
+        .args(["-qq", "update"]))?;
+    run(Command::new("apt-get")
+        .args(&options)
+        .args(["-qq", "download", "consul"])
+        .current_dir(&apt))?;
+    let package = fs::read_dir(&apt)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.extension() == Some(OsStr::new("deb")))
+        .context("apt downloaded no package of Consul")?;
+    let tar = apt.join("consul.tar");
+    run(Command::new("sh")
+        .arg("-c")
+        .arg(r#"dpkg-deb --fsys-tarfile "$1" >"$2""#)
+        .arg("sh")
+        .arg(package)
+        .arg(&tar))?;
+    // /lib is a link in this root and must stay one.
+    run(Command::new("tar")
+        .arg("-xf")
+        .arg(&tar)
+        .arg("-C")
+        .arg(root)
+        .arg("--keep-directory-symlink")
+        .args(CONSUL_FILES))?;
+    fs::write(
+        root.join("usr/lib/sysusers.d/consul.conf"),
+        "u consul - \"Consul agent\" /var/lib/consul\n",
+    )?;
+    run(Command::new("systemd-sysusers").arg("--root").arg(root))?;
+    run(Command::new("chroot")
+        .arg(root)
+        .args(["chown", "consul:", "/var/lib/consul"]))?;
+    run(Command::new("systemctl")
+        .arg("--root")
+        .arg(root)
+        .args(["enable", "consul.service"]))
+}
