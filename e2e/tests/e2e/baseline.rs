@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use e2e::command::poll;
 use e2e::consul::Tokens;
 use e2e::enter::Parts;
 use e2e::figures;
@@ -83,9 +84,9 @@ fn seed_stays_out(case: &str, parts: &Parts) -> Result<()> {
         .as_secs_f64();
     site.first().boot()?;
     // The agent is back when the server knows the mark that it kept on disk.
-    let marks = e2e::command::poll("the node's maintenance mark", CONVERGE_LIMIT, || {
-        Ok(Some(site.consul.maintenance(FIRST)?)
-            .filter(|marks| !marks.is_empty() && site.consul.alive(FIRST)?))
+    let marks = poll("the node's maintenance mark", CONVERGE_LIMIT, || {
+        let marks = site.consul.maintenance(FIRST)?;
+        Ok((site.consul.alive(FIRST)? && !marks.is_empty()).then_some(marks))
     });
     let marks = marks.context("the seed lifted its maintenance")?;
     ensure!(
