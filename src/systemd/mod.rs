@@ -3,6 +3,7 @@
 mod bus;
 pub mod notify;
 pub mod systemctl;
+pub mod units;
 pub mod view;
 
 use std::time::Duration;
