@@ -1,4 +1,4 @@
-//! From datagrams to rows: when an answer is complete, and when it is none. Pure.
+//! From datagrams to rows: when an answer is complete, and when it is none. Pure, for those who bring their own socket.
 
 use crate::wire::{self, Message, messages};
 use crate::{Error, Row};
@@ -6,15 +6,17 @@ use rustix::io::Errno;
 
 /// The answer to a dump of one family, as far as it has come.
 #[derive(Debug)]
-pub(crate) struct Dump {
+pub struct Dump {
     sequence: u32,
     interrupted: bool,
     done: bool,
-    pub(crate) rows: u64,
+    rows: u64,
 }
 
 impl Dump {
-    pub(crate) const fn new(sequence: u32) -> Self {
+    /// Awaits the answer to the request with this number.
+    #[must_use]
+    pub const fn new(sequence: u32) -> Self {
         Self {
             sequence,
             interrupted: false,
@@ -23,17 +25,20 @@ impl Dump {
         }
     }
 
+    /// How many rows have been delivered.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Whether every row has been delivered.
-    pub(crate) const fn is_done(&self) -> bool {
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
         self.done
     }
 
-    /// Takes the next datagram.
-    pub(crate) fn take(
-        &mut self,
-        datagram: &[u8],
-        each: &mut impl FnMut(&Row<'_>),
-    ) -> Result<(), Error> {
+    /// Takes the next datagram of the kernel. An error is final, and all rows seen so far are void.
+    pub fn take(&mut self, datagram: &[u8], each: &mut impl FnMut(&Row<'_>)) -> Result<(), Error> {
         for message in messages(datagram) {
             let message = message?;
             if message.sequence != self.sequence {
@@ -75,7 +80,7 @@ impl Dump {
 
 /// The answers to a few lookups with sequence numbers in a row.
 #[derive(Debug)]
-pub(crate) struct Lookups {
+pub struct Lookups {
     first: u32,
     /// A bit for each lookup that is still open.
     open: u32,
@@ -84,10 +89,11 @@ pub(crate) struct Lookups {
 impl Lookups {
     /// How many there may be at once: their answers (up to 3 KiB of kernel memory each) must fit the default receive
     /// buffer of 208 KiB.
-    pub(crate) const MOST: usize = 32;
+    pub const MOST: usize = 32;
 
     /// Awaits `count` answers (at most [`Self::MOST`]), the first one to sequence number `first`.
-    pub(crate) fn new(first: u32, count: usize) -> Self {
+    #[must_use]
+    pub fn new(first: u32, count: usize) -> Self {
         let unused = Self::MOST.saturating_sub(count);
         let unused = u32::try_from(unused).unwrap_or(u32::BITS);
         Self {
@@ -96,12 +102,15 @@ impl Lookups {
         }
     }
 
-    pub(crate) const fn is_done(&self) -> bool {
+    /// Whether every lookup has its answer.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
         self.open == 0
     }
 
-    /// Takes the next datagram.
-    pub(crate) fn take(
+    /// Takes the next datagram of the kernel: calls `each` with the index of a lookup and its row, or `None` when the
+    /// socket is gone. An error is final.
+    pub fn take(
         &mut self,
         datagram: &[u8],
         each: &mut impl FnMut(usize, Option<&Row<'_>>),

@@ -35,7 +35,7 @@ fn dump(datagrams: &[Vec<u8>]) -> Result<Option<u64>, Error> {
     for datagram in datagrams {
         dump.take(datagram, &mut |_: &Row<'_>| rows += 1)?;
     }
-    assert_eq!(dump.rows, rows);
+    assert_eq!(dump.rows(), rows);
     Ok(dump.is_done().then_some(rows))
 }
 

@@ -43,6 +43,12 @@ macro_rules! fields {
                     self.read($offset).map(<$type>::from_ne_bytes)
                 }
             )+
+
+            /// Every field that the kernel's struct reaches, by name.
+            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let fields = [$((stringify!($name), self.$name().map(u64::from))),+];
+                fields.into_iter().filter_map(|(name, value)| Some((name, value?)))
+            }
         }
 
         /// Name, offset and size of each field, for the tests.
@@ -170,7 +176,13 @@ mod tests {
         assert_eq!(Info::new(&bytes[..207]).bytes_sent(), None);
         let want = u64::from_ne_bytes([200, 201, 202, 203, 204, 205, 206, 207]);
         assert_eq!(Info::new(&bytes[..208]).bytes_sent(), Some(want));
-        assert_eq!(Info::new(&[]).ca_state(), None);
+        assert_eq!(Info::new(&[]).fields().next(), None);
+        let whole = Info::new(&bytes);
+        assert_eq!(whole.fields().count(), LAYOUT.len());
+        assert_eq!(
+            whole.fields().last(),
+            whole.total_rto().map(|n| ("total_rto", n.into()))
+        );
         assert_eq!(Info::new(&bytes[..2]).ca_state(), Some(1));
     }
 }

@@ -18,12 +18,12 @@
 //!   64 KiB, nothing is allocated for a row; memory does not grow with the number of sockets.
 //! - **Any kernel.** [`Info`] reads a field only where the kernel's struct reaches it; unknown attributes and states are
 //!   carried or skipped, not refused.
-//! - **No policy, no threads, no panics**; the parsers in [`wire`] and [`Row::parse`] take plain bytes, and are fuzzed.
+//! - **No policy, no threads, no panics**; the parsers ([`wire`], [`answer`], [`Row::parse`]) take plain bytes, and are fuzzed.
 //!
 //! Modules: `query` what to ask · `bytecode` the filter program for the kernel · [`wire`] messages and attributes ·
-//! `row`, `info`, `state` what comes back · `answer` when it is complete · `socket` the I/O · `error`.
+//! `row`, `info`, `state` what comes back · [`answer`] when it is complete · `socket` the I/O · `error`.
 
-mod answer;
+pub mod answer;
 mod bytecode;
 mod error;
 mod info;

@@ -136,7 +136,7 @@ impl Socket {
             dump.take(datagram, each)
                 .map_err(|error| without_cgroup_filter(query, error))?;
         }
-        stats.rows += dump.rows;
+        stats.rows += dump.rows();
         self.unfinished = false;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod capture;
 mod cgroup;
 mod filters;
 mod lab;
