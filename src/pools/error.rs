@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::world::http::{HttpError, HttpErrorKind};
+
 /// A call to a pool that failed.
 #[derive(Debug)]
 pub struct PoolError {
@@ -52,3 +54,15 @@ impl fmt::Display for PoolError {
 }
 
 impl std::error::Error for PoolError {}
+
+impl From<HttpError> for PoolError {
+    fn from(error: HttpError) -> Self {
+        let kind = match error.kind() {
+            HttpErrorKind::Unreachable => PoolErrorKind::Unreachable,
+            HttpErrorKind::TimedOut => PoolErrorKind::TimedOut,
+            HttpErrorKind::BadAnswer => PoolErrorKind::BadAnswer,
+            HttpErrorKind::Local => PoolErrorKind::Local,
+        };
+        Self::new(kind, error)
+    }
+}

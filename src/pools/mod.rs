@@ -1,10 +1,13 @@
 //! The places that send this host traffic, behind one trait and one table.
 
+mod consul;
 mod error;
+mod health_file;
+mod mark;
 mod table;
 
 pub use error::{PoolError, PoolErrorKind};
-pub use table::{KINDS, Kind};
+pub use table::{KINDS, Kind, build};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

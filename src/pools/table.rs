@@ -2,17 +2,38 @@
 
 use serde_json::Value;
 
-use crate::config::Section;
+use super::{Pool, PoolError, PoolErrorKind, consul, health_file};
+use crate::config::{PoolSpec, Section};
 
 /// What is known of a type of pool before one is made.
 #[derive(Debug)]
 pub struct Kind {
     /// Its name in the config and in receipts; never changes.
     pub name: &'static str,
-    /// Reads and checks its table in the config: what [`crate::config::PoolSpec::settings`] holds from then on. Faults go into the
+    /// What leaving it means, in one line for people.
+    pub about: &'static str,
+    /// Reads and checks its table in the config: what [`PoolSpec::settings`] holds from then on. Faults go into the
     /// section; `None` when nothing usable came out.
     pub settings: fn(&mut Section<'_>) -> Option<Value>,
+    /// Makes one from such settings, be they from today's config or from the receipt of an older version: unknown keys are
+    /// passed over, and missing ones have their defaults.
+    pub build: fn(&Value) -> Result<Box<dyn Pool>, PoolError>,
 }
 
 /// The types, by name.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[consul::KIND, health_file::KIND];
+
+/// The pool that `spec` describes. Touches nothing yet.
+///
+/// # Errors
+/// [`PoolErrorKind::Local`] for a type that is not in the table and for settings that its type can't use.
+pub fn build(spec: &PoolSpec) -> Result<Box<dyn Pool>, PoolError> {
+    let kind = KINDS
+        .iter()
+        .find(|kind| kind.name == spec.kind)
+        .ok_or_else(|| {
+            let unknown = anyhow::anyhow!("no pool type is called {:?}", spec.kind);
+            PoolError::new(PoolErrorKind::Local, unknown)
+        })?;
+    (kind.build)(&spec.settings)
+}

@@ -1,0 +1,434 @@
+//! Consul: the maintenance mode of this node or of its services.
+//!
+//! Maintenance is a check that the local agent adds and keeps across its restarts. It is set and lifted at the agent, and read
+//! where proxies read: in the catalog's health, always together with the instances that do not pass, because an answer that
+//! the token's rights have emptied looks like one without passing instances.
+//!
+//! A token needs `node:write` for the node or `service:write` for the services, `node:read` and `service:read` to verify, and
+//! `agent:read` where the agent has no check at all.
+
+mod agent;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::mark::{self, one_line};
+use super::{Context, Health, Kind, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
+use crate::config::Section;
+use crate::world::http::{Client, Endpoint, Tls};
+use agent::{Agent, Check, Local, Part, refused};
+
+/// Consul's line in the table of pools.
+pub(super) const KIND: Kind = Kind {
+    name: "consul",
+    about: "sets the node or its services into maintenance at the local Consul agent",
+    settings,
+    build,
+};
+
+/// The largest token that is read, in bytes.
+const LARGEST_TOKEN: u64 = 4096;
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct Settings {
+    address: String,
+    scope: Option<Scope>,
+    services: Vec<String>,
+    token_file: Option<PathBuf>,
+    token_env: Option<String>,
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Scope {
+    Node,
+    Services,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            address: "http://127.0.0.1:8500".to_owned(),
+            scope: None,
+            services: Vec::new(),
+            token_file: None,
+            token_env: None,
+            ca_file: None,
+        }
+    }
+}
+
+fn settings(section: &mut Section<'_>) -> Option<Value> {
+    let settings: Settings = section.read()?;
+    if let Err(error) = Endpoint::parse(&settings.address) {
+        section.fault("address", error);
+    }
+    match (settings.scope, settings.services.is_empty()) {
+        (Some(Scope::Node), false) => section.fault(
+            "scope",
+            "the node and single services exclude each other; leave out one",
+        ),
+        (Some(Scope::Services), true) => {
+            section.fault("scope", "services has to name at least one");
+        }
+        _ => {}
+    }
+    for (index, service) in settings.services.iter().enumerate() {
+        if service.is_empty() {
+            section.fault_item("services", index, "must not be empty");
+        }
+    }
+    if settings.token_file.is_some() && settings.token_env.is_some() {
+        section.fault("token_env", "token_file is set too; leave out one");
+    }
+    for (key, file) in [
+        ("token_file", &settings.token_file),
+        ("ca_file", &settings.ca_file),
+    ] {
+        let Some(file) = file else { continue };
+        if !file.is_absolute() {
+            section.fault(key, "must be an absolute path");
+        } else if let Some(root) = section.root() {
+            match std::fs::metadata(root.path(file)) {
+                Err(error) => section.environment(key, error),
+                Ok(meta) if key == "token_file" && is_public(&meta) => {
+                    section.environment(key, "can be read by every user; `chmod 600` it");
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    section.keep(&settings)
+}
+
+fn is_public(meta: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    meta.mode() & 0o004 != 0
+}
+
+fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {
+    let settings: Settings = serde_json::from_value(settings.clone()).map_err(local)?;
+    let endpoint = Endpoint::parse(&settings.address).map_err(local)?;
+    Ok(Box::new(Consul { settings, endpoint }))
+}
+
+fn local(error: impl Into<anyhow::Error>) -> PoolError {
+    PoolError::new(PoolErrorKind::Local, error)
+}
+
+struct Consul {
+    settings: Settings,
+    endpoint: Endpoint,
+}
+
+/// What a receipt keeps.
+#[derive(Serialize, Deserialize)]
+struct Before {
+    /// The reason that our maintenance carries.
+    mark: String,
+    /// The reason of a maintenance of the node that was not ours.
+    #[serde(default)]
+    maintenance: Option<String>,
+    /// By id, those that the token could read; with `services` set, those named.
+    #[serde(default)]
+    services: BTreeMap<String, ServiceBefore>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ServiceBefore {
+    name: String,
+    /// Whether none of its checks was critical.
+    #[serde(default)]
+    passing: bool,
+    /// The reason of a maintenance of the service that was not ours.
+    #[serde(default)]
+    maintenance: Option<String>,
+}
+
+impl Before {
+    fn read(before: &Value) -> Result<Self, PoolError> {
+        Self::deserialize(before).map_err(|error| local(anyhow!("receipt: {error}")))
+    }
+
+    /// What we set or would set, each with the reason of somebody else's maintenance that stood there.
+    fn parts(&self, whole_node: bool) -> Vec<(Part<'_>, Option<&str>)> {
+        if whole_node {
+            return vec![(Part::Node, self.maintenance.as_deref())];
+        }
+        self.services
+            .iter()
+            .map(|(id, service)| (Part::Service(id), service.maintenance.as_deref()))
+            .collect()
+    }
+}
+
+impl Consul {
+    fn whole_node(&self) -> bool {
+        self.settings.services.is_empty()
+    }
+
+    fn agent(&self, cx: &Context) -> Result<Agent, PoolError> {
+        let tls = Tls {
+            ca_file: self
+                .settings
+                .ca_file
+                .as_ref()
+                .map(|file| cx.root.path(file)),
+        };
+        Ok(Agent {
+            client: Client::new(&self.endpoint, &tls)?,
+            token: self.token(cx)?,
+            deadline: cx.deadline,
+        })
+    }
+
+    /// Read for each operation: tokens are rotated, also between leave and rejoin.
+    fn token(&self, cx: &Context) -> Result<Option<String>, PoolError> {
+        let (from, token) = if let Some(file) = &self.settings.token_file {
+            let from = file.display().to_string();
+            let token = cx
+                .root
+                .read(file, LARGEST_TOKEN)
+                .map_err(|error| local(anyhow!("{from}: {error}")))?;
+            (from, token)
+        } else if let Some(name) = &self.settings.token_env {
+            let from = format!("${name}");
+            let token = std::env::var(name)
+                .map_err(|_| local(anyhow!("{from}: not set, or not readable text")))?;
+            (from, token)
+        } else {
+            return Ok(None);
+        };
+        let token = token.trim();
+        if token.is_empty() {
+            return Err(local(anyhow!("{from}: no token in it")));
+        }
+        Ok(Some(token.to_owned()))
+    }
+
+    /// The services that are drained: with none named, all that the token may read.
+    fn chosen<'l>(
+        &self,
+        local: &'l Local,
+    ) -> impl Iterator<Item = (&'l str, &'l str)> + use<'l, '_> {
+        local
+            .services
+            .iter()
+            .map(|(id, service)| (id.as_str(), service.name.as_str()))
+            .filter(|(id, name)| {
+                let named = |wanted: &String| wanted == id || wanted == name;
+                self.whole_node() || self.settings.services.iter().any(named)
+            })
+    }
+
+    /// The first of the services named that no one has registered: a service that stays in is not passed over in silence.
+    fn missing<'a>(&self, registered: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&str> {
+        let registered: Vec<_> = registered.collect();
+        self.settings
+            .services
+            .iter()
+            .find(|wanted| {
+                !registered
+                    .iter()
+                    .any(|(id, name)| wanted == id || wanted == name)
+            })
+            .map(String::as_str)
+    }
+}
+
+fn not_registered(service: &str) -> PoolError {
+    let what = anyhow!("no service {service:?} on this agent that the token may read");
+    PoolError::new(PoolErrorKind::NotMember, what)
+}
+
+impl Pool for Consul {
+    fn prepare(&self, cx: &Context) -> Result<Value, PoolError> {
+        let seen = self.agent(cx)?.local()?;
+        let mut services: BTreeMap<String, ServiceBefore> = self
+            .chosen(&seen)
+            .map(|(id, name)| {
+                let before = ServiceBefore {
+                    name: name.to_owned(),
+                    passing: !concerns(&seen, id).any(Check::is_critical),
+                    maintenance: seen.maintenance(Part::Service(id)).map(one_line),
+                };
+                (id.to_owned(), before)
+            })
+            .collect();
+        if services.is_empty()
+            && let Some(service) = self.missing(std::iter::empty())
+        {
+            return Err(not_registered(service));
+        }
+        let mut maintenance = seen.maintenance(Part::Node).map(one_line);
+        let standing = if self.whole_node() {
+            maintenance.iter().collect::<Vec<_>>()
+        } else {
+            services.values().flat_map(|s| &s.maintenance).collect()
+        };
+        let ours = standing.into_iter().find(|reason| mark::is_ours(reason));
+        let mark = ours.cloned().unwrap_or_else(mark::new);
+        let foreign = |reason: &String| *reason != mark;
+        maintenance = maintenance.filter(foreign);
+        for service in services.values_mut() {
+            service.maintenance = service.maintenance.take().filter(foreign);
+        }
+        let before = Before {
+            mark,
+            maintenance,
+            services,
+        };
+        serde_json::to_value(before).map_err(local)
+    }
+
+    fn leave(&self, cx: &Context, before: &Value) -> Result<(), PoolError> {
+        let before = Before::read(before)?;
+        let agent = self.agent(cx)?;
+        for (part, foreign) in before.parts(self.whole_node()) {
+            if foreign.is_none() {
+                agent.set(part, &before.mark)?;
+            }
+        }
+        let left = before.services.iter();
+        match self.missing(left.map(|(id, service)| (id.as_str(), service.name.as_str()))) {
+            Some(service) => Err(not_registered(service)),
+            None => Ok(()),
+        }
+    }
+
+    fn status(&self, cx: &Context) -> Result<Membership, PoolError> {
+        let agent = self.agent(cx)?;
+        let seen = agent.local()?;
+        let node = agent.node(&seen)?;
+        let mut judged = Vec::new();
+        if self.whole_node() {
+            // What stands on the node also holds for the services that the token may not see.
+            let checks = agent.node_checks(&node)?;
+            let of_node = checks.iter().filter(|check| check.service.is_empty());
+            let told = seen.maintenance(Part::Node).is_some();
+            let of_node = membership(of_node, told);
+            if of_node != Membership::In || self.chosen(&seen).next().is_none() {
+                judged.push(of_node);
+            }
+        } else if let Some(service) = self.missing(self.chosen(&seen)) {
+            return Err(not_registered(service));
+        }
+        let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (id, name) in self.chosen(&seen) {
+            by_name.entry(name).or_default().push(id);
+        }
+        for (name, ids) in by_name {
+            let instances = agent.instances(name)?;
+            for id in ids {
+                let instance = instances
+                    .iter()
+                    .find(|one| one.node.name == node && one.service.id == id)
+                    .ok_or_else(|| {
+                        refused(&format!(
+                            "the catalog does not show {id:?} on {node:?}: not in it yet, or the token may not read it"
+                        ))
+                    })?;
+                let told = [Part::Node, Part::Service(id)]
+                    .into_iter()
+                    .any(|part| seen.maintenance(part).is_some());
+                judged.push(membership(instance.checks.iter().flatten(), told));
+            }
+        }
+        Ok(worst(&judged))
+    }
+
+    fn health(&self, cx: &Context, before: &Value) -> Result<Health, PoolError> {
+        let before = Before::read(before)?;
+        let agent = self.agent(cx)?;
+        let seen = agent.local()?;
+        visible(&agent, &seen, &before)?;
+        for (id, _) in self.chosen(&seen) {
+            if let Some(check) = concerns(&seen, id).find(|check| check.is_critical()) {
+                return Ok(failing(check));
+            }
+        }
+        let mut of_node = seen.checks.values().filter(|check| {
+            check.service.is_empty() && !check.is_maintenance() && check.is_critical()
+        });
+        Ok(of_node.next().map_or(Health::Passing, failing))
+    }
+
+    fn rejoin(&self, cx: &Context, before: &Value) -> Result<Rejoined, PoolError> {
+        let before = Before::read(before)?;
+        let agent = self.agent(cx)?;
+        let seen = agent.local()?;
+        let mut others = Vec::new();
+        for (part, _) in before.parts(self.whole_node()) {
+            match seen.maintenance(part) {
+                Some(reason) if reason == before.mark => agent.lift(part)?,
+                Some(reason) => others.push(one_line(reason)),
+                None => {}
+            }
+        }
+        if self.whole_node() {
+            // Nothing seen is only nothing there when we may look. What was lifted was seen.
+            if seen.maintenance(Part::Node).is_none() {
+                agent.node_checks(&agent.node(&seen)?)?;
+            }
+        } else {
+            visible(&agent, &seen, &before)?;
+        }
+        Ok(if others.is_empty() {
+            Rejoined::Restored
+        } else {
+            Rejoined::LeftAlone(others.join("; "))
+        })
+    }
+}
+
+/// The checks of one service on the agent, maintenance aside.
+fn concerns<'l>(seen: &'l Local, service: &str) -> impl Iterator<Item = &'l Check> {
+    seen.checks
+        .values()
+        .filter(move |check| check.service == service && !check.is_maintenance())
+}
+
+/// Services that were there at the leave and are not listed now must be gone, not hidden from a token with fewer rights.
+fn visible(agent: &Agent, seen: &Local, before: &Before) -> Result<(), PoolError> {
+    for id in before.services.keys() {
+        if !seen.services.contains_key(id) {
+            agent.is_gone(id)?;
+        }
+    }
+    Ok(())
+}
+
+fn failing(check: &Check) -> Health {
+    let said = one_line(&check.output);
+    Health::Failing(format!("{}: {said}", one_line(&check.name)))
+}
+
+/// What the catalog says by these checks; `told` where the agent has been told to leave.
+fn membership<'c>(checks: impl Iterator<Item = &'c Check>, told: bool) -> Membership {
+    let mut critical = checks.filter(|check| check.is_critical()).peekable();
+    let any = critical.peek().is_some();
+    if critical.any(Check::is_maintenance) {
+        Membership::Out
+    } else if told {
+        // A check that fails by chance may pass again before the maintenance has reached the catalog.
+        Membership::Leaving
+    } else if any {
+        Membership::Out
+    } else {
+        Membership::In
+    }
+}
+
+/// One instance that gets traffic is enough to be in.
+fn worst(judged: &[Membership]) -> Membership {
+    [Membership::In, Membership::Leaving, Membership::Out]
+        .into_iter()
+        .find(|one| judged.contains(one))
+        .unwrap_or(Membership::In)
+}

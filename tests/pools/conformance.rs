@@ -1,0 +1,196 @@
+//! One suite for all types in the table.
+
+use std::path::Path;
+
+use drainctl::pools::{KINDS, Membership, Rejoined};
+use serde_json::Value;
+
+use crate::support::{becomes, cx, pool};
+use crate::{consul, health_file};
+
+/// One way to set a pool up, in front of something real.
+pub(crate) trait Fixture {
+    /// For messages.
+    fn name(&self) -> &'static str;
+    /// The pool's settings, as a receipt keeps them.
+    fn settings(&self) -> Value;
+    /// The root that its calls see.
+    fn dir(&self) -> &Path;
+    /// All that the pool could have changed, by the eyes of an operator.
+    fn state(&self) -> Value;
+    /// An operator takes the host out, on top of whatever stands.
+    fn take_out(&self);
+    /// What stands in the pool is taken away by an operator.
+    fn put_back(&self);
+    /// Whether the operator's own mark stands.
+    fn is_taken_out(&self) -> bool;
+    /// Whether an operator's mark leaves nothing to compare it with once it is set: a file that is gone.
+    fn mark_is_absence(&self) -> bool {
+        false
+    }
+    /// What the server keeps across an end that it did not expect is all there is afterwards.
+    fn restart(&mut self);
+    /// What version 0.1 wrote into a receipt, with the pool in the state that it describes.
+    fn receipt_0_1(&self) -> Value;
+}
+
+fn fixtures(kind: &str) -> Option<Vec<Box<dyn Fixture>>> {
+    match kind {
+        "consul" => Some(consul::fixtures()),
+        "health-file" => Some(health_file::fixtures()),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_type_of_pool_does_what_every_pool_must() {
+    for kind in KINDS {
+        let fixtures = fixtures(kind.name)
+            .unwrap_or_else(|| panic!("the pool type {} has no fixture here", kind.name));
+        for mut fixture in fixtures {
+            for (name, property) in PROPERTIES {
+                eprintln!("{}, {}: {name}", kind.name, fixture.name());
+                let clean = fixture.state();
+                property(kind.name, fixture.as_mut());
+                assert_eq!(fixture.state(), clean, "the next test starts clean");
+            }
+        }
+    }
+}
+
+type Property = fn(&str, &mut dyn Fixture);
+
+const PROPERTIES: &[(&str, Property)] = &[
+    ("prepare changes nothing", prepare_changes_nothing),
+    ("leave twice, rejoin twice", leave_twice_rejoin_twice),
+    (
+        "an operator's own mark survives",
+        an_operators_mark_survives,
+    ),
+    ("a changed mark is left alone", a_changed_mark_is_left_alone),
+    ("a mark that is gone is fine", a_mark_that_is_gone_is_fine),
+    ("a rejoin without a leave", a_rejoin_without_a_leave),
+    ("a receipt of version 0.1", a_receipt_of_version_0_1),
+    ("a restart in between", a_restart_in_between),
+    ("a receipt that was lost", a_receipt_that_was_lost),
+];
+
+fn prepare_changes_nothing(kind: &str, fixture: &mut dyn Fixture) {
+    let pool = pool(kind, fixture.settings());
+    let before = fixture.state();
+    pool.prepare(&cx(fixture.dir())).unwrap();
+    pool.status(&cx(fixture.dir())).unwrap();
+    assert_eq!(fixture.state(), before);
+}
+
+fn leave_twice_rejoin_twice(kind: &str, fixture: &mut dyn Fixture) {
+    let pool = pool(kind, fixture.settings());
+    let dir = fixture.dir();
+    let clean = fixture.state();
+    becomes(pool.as_ref(), dir, Membership::In);
+    let before = pool.prepare(&cx(dir)).unwrap();
+    // Receipts are JSON on disk.
+    let before: Value = serde_json::from_str(&before.to_string()).unwrap();
+    pool.leave(&cx(dir), &before).unwrap();
+    becomes(pool.as_ref(), dir, Membership::Out);
+    let out = fixture.state();
+    pool.leave(&cx(dir), &before).unwrap();
+    assert_eq!(fixture.state(), out);
+    for _ in 0..2 {
+        let rejoined = pool.rejoin(&cx(dir), &before).unwrap();
+        assert_eq!(rejoined, Rejoined::Restored);
+        assert_eq!(fixture.state(), clean);
+    }
+    becomes(pool.as_ref(), dir, Membership::In);
+}
+
+fn an_operators_mark_survives(kind: &str, fixture: &mut dyn Fixture) {
+    let pool = pool(kind, fixture.settings());
+    let clean = fixture.state();
+    fixture.take_out();
+    let marked = fixture.state();
+    let dir = fixture.dir();
+    let before = pool.prepare(&cx(dir)).unwrap();
+    pool.leave(&cx(dir), &before).unwrap();
+    assert_eq!(fixture.state(), marked);
+    becomes(pool.as_ref(), dir, Membership::Out);
+    let rejoined = pool.rejoin(&cx(dir), &before).unwrap();
+    assert!(matches!(rejoined, Rejoined::LeftAlone(_)), "{rejoined:?}");
+    assert_eq!(fixture.state(), marked);
+    assert!(fixture.is_taken_out());
+    fixture.put_back();
+    assert_eq!(fixture.state(), clean);
+}
+
+fn a_changed_mark_is_left_alone(kind: &str, fixture: &mut dyn Fixture) {
+    if fixture.mark_is_absence() {
+        return;
+    }
+    let pool = pool(kind, fixture.settings());
+    let dir = fixture.dir();
+    let before = pool.prepare(&cx(dir)).unwrap();
+    pool.leave(&cx(dir), &before).unwrap();
+    fixture.put_back();
+    fixture.take_out();
+    let rejoined = pool.rejoin(&cx(dir), &before).unwrap();
+    assert!(matches!(rejoined, Rejoined::LeftAlone(_)), "{rejoined:?}");
+    assert!(fixture.is_taken_out());
+    fixture.put_back();
+}
+
+fn a_mark_that_is_gone_is_fine(kind: &str, fixture: &mut dyn Fixture) {
+    let pool = pool(kind, fixture.settings());
+    let dir = fixture.dir();
+    let before = pool.prepare(&cx(dir)).unwrap();
+    pool.leave(&cx(dir), &before).unwrap();
+    fixture.put_back();
+    let rejoined = pool.rejoin(&cx(dir), &before).unwrap();
+    assert_eq!(rejoined, Rejoined::Restored);
+}
+
+fn a_rejoin_without_a_leave(kind: &str, fixture: &mut dyn Fixture) {
+    // Killed between the receipt and the leave.
+    let pool = pool(kind, fixture.settings());
+    let dir = fixture.dir();
+    let before = pool.prepare(&cx(dir)).unwrap();
+    let rejoined = pool.rejoin(&cx(dir), &before).unwrap();
+    assert_eq!(rejoined, Rejoined::Restored);
+}
+
+fn a_receipt_of_version_0_1(kind: &str, fixture: &mut dyn Fixture) {
+    let receipt = fixture.receipt_0_1();
+    let pool = pool(kind, receipt["settings"].clone());
+    let dir = fixture.dir();
+    becomes(pool.as_ref(), dir, Membership::Out);
+    let rejoined = pool.rejoin(&cx(dir), &receipt["before"]).unwrap();
+    assert_eq!(rejoined, Rejoined::Restored);
+    becomes(pool.as_ref(), dir, Membership::In);
+}
+
+fn a_restart_in_between(kind: &str, fixture: &mut dyn Fixture) {
+    let pool = pool(kind, fixture.settings());
+    let before = pool.prepare(&cx(fixture.dir())).unwrap();
+    pool.leave(&cx(fixture.dir()), &before).unwrap();
+    becomes(pool.as_ref(), fixture.dir(), Membership::Out);
+    fixture.restart();
+    let dir = fixture.dir();
+    becomes(pool.as_ref(), dir, Membership::Out);
+    let rejoined = pool.rejoin(&cx(dir), &before).unwrap();
+    assert_eq!(rejoined, Rejoined::Restored);
+    becomes(pool.as_ref(), dir, Membership::In);
+}
+
+fn a_receipt_that_was_lost(kind: &str, fixture: &mut dyn Fixture) {
+    if fixture.mark_is_absence() {
+        return;
+    }
+    let pool = pool(kind, fixture.settings());
+    let dir = fixture.dir();
+    let lost = pool.prepare(&cx(dir)).unwrap();
+    pool.leave(&cx(dir), &lost).unwrap();
+    let before = pool.prepare(&cx(dir)).unwrap();
+    pool.leave(&cx(dir), &before).unwrap();
+    let rejoined = pool.rejoin(&cx(dir), &before).unwrap();
+    assert_eq!(rejoined, Rejoined::Restored);
+    becomes(pool.as_ref(), dir, Membership::In);
+}

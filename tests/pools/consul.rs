@@ -1,0 +1,391 @@
+//! Consul, for real: one agent with its own data for each test.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use drainctl::config::read_alone;
+use drainctl::pools::{Health, KINDS, Membership, PoolErrorKind, Rejoined};
+use drainctl::world::Root;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::conformance::Fixture;
+use crate::consul_agent::{ConsulAgent, MASTER};
+use crate::support::{becomes, cx, eventually, pool, said};
+
+struct Consul {
+    agent: ConsulAgent,
+    dir: TempDir,
+    services: bool,
+}
+
+pub(crate) fn fixtures() -> Vec<Box<dyn Fixture>> {
+    [false, true]
+        .into_iter()
+        .filter_map(|services| {
+            Some(Box::new(Consul {
+                agent: ConsulAgent::start(false)?,
+                dir: tempfile::tempdir().unwrap(),
+                services,
+            }) as Box<dyn Fixture>)
+        })
+        .collect()
+}
+
+impl Consul {
+    fn maintain(&self, query: &str) {
+        let path = if self.services {
+            "/v1/agent/service/maintenance/app-1"
+        } else {
+            "/v1/agent/maintenance"
+        };
+        self.agent.put(&format!("{path}?{query}"));
+    }
+}
+
+impl Fixture for Consul {
+    fn name(&self) -> &'static str {
+        if self.services { "services" } else { "node" }
+    }
+
+    fn settings(&self) -> Value {
+        let services: &[&str] = if self.services { &["app"] } else { &[] };
+        json!({ "address": self.agent.address(), "services": services, "a key of a later version": 1 })
+    }
+
+    fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The agent's checks; the output of a TTL check is not kept across restarts.
+    fn state(&self) -> Value {
+        let checks = self.agent.get("/v1/agent/checks");
+        let checks = checks.as_object().unwrap().values();
+        checks
+            .map(|check| json!([check["CheckID"], check["Notes"]]))
+            .collect()
+    }
+
+    fn take_out(&self) {
+        self.maintain("enable=true&reason=new+disk");
+    }
+
+    fn put_back(&self) {
+        self.maintain("enable=false");
+    }
+
+    fn is_taken_out(&self) -> bool {
+        self.state().to_string().contains("\"new disk\"")
+    }
+
+    fn restart(&mut self) {
+        self.agent.restart();
+        self.agent.put("/v1/agent/check/pass/service:app-1");
+    }
+
+    fn receipt_0_1(&self) -> Value {
+        let text = if self.services {
+            include_str!("receipts/consul-services-0.1.json")
+        } else {
+            include_str!("receipts/consul-node-0.1.json")
+        };
+        let receipt: Value =
+            serde_json::from_str(&text.replace("ADDRESS", &self.agent.address())).unwrap();
+        let mark = receipt["before"]["mark"].as_str().unwrap();
+        self.maintain(&format!(
+            "enable=true&reason={}",
+            drainctl::world::http::encode(mark)
+        ));
+        receipt
+    }
+}
+
+/// An agent, a directory for the token, and settings that read it from there.
+fn with_acl() -> Option<(ConsulAgent, TempDir, Value)> {
+    let agent = ConsulAgent::start(true)?;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = json!({ "address": agent.address(), "token_file": "/token" });
+    Some((agent, dir, settings))
+}
+
+fn use_token(dir: &TempDir, token: &str) {
+    fs::write(dir.path().join("token"), format!("{token}\n")).unwrap();
+}
+
+const DRAINER: &str = "d4a10e40-0000-4000-8000-000000000002";
+/// What the documentation says that a token needs.
+const DRAINER_RULES: &str = r#"
+    agent "host1" { policy = "read" }
+    node "host1" { policy = "write" }
+    service_prefix "" { policy = "read" }
+"#;
+
+#[test]
+fn a_token_with_the_documented_rights_drains_a_node_and_may_be_rotated() {
+    let Some((agent, dir, settings)) = with_acl() else {
+        return;
+    };
+    agent.token(DRAINER, DRAINER_RULES);
+    let pool = pool("consul", settings);
+    use_token(&dir, DRAINER);
+    let before = pool.prepare(&cx(dir.path())).unwrap();
+    pool.leave(&cx(dir.path()), &before).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::Out);
+    let next = "d4a10e40-0000-4000-8000-000000000003";
+    agent.token(next, DRAINER_RULES);
+    use_token(&dir, next);
+    for _ in 0..2 {
+        assert_eq!(
+            pool.rejoin(&cx(dir.path()), &before).unwrap(),
+            Rejoined::Restored
+        );
+    }
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+    assert!(!before.to_string().contains(DRAINER));
+}
+
+#[test]
+fn a_token_with_rights_to_one_service_drains_it() {
+    let Some((agent, dir, mut settings)) = with_acl() else {
+        return;
+    };
+    agent.token(
+        DRAINER,
+        r#"service "app" { policy = "write" } node "host1" { policy = "read" }"#,
+    );
+    settings["services"] = json!(["app-1"]);
+    let pool = pool("consul", settings);
+    use_token(&dir, DRAINER);
+    let before = pool.prepare(&cx(dir.path())).unwrap();
+    pool.leave(&cx(dir.path()), &before).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::Out);
+    // The other service of the node goes on.
+    let passing = agent.get("/v1/health/service/plain?passing=1");
+    assert_eq!(passing.as_array().unwrap().len(), 1);
+    pool.rejoin(&cx(dir.path()), &before).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+}
+
+#[test]
+fn a_token_that_is_not_taken_is_refused_and_never_told() {
+    let Some((_agent, dir, settings)) = with_acl() else {
+        return;
+    };
+    let pool = pool("consul", settings);
+    let before = json!({ "mark": "drainctl: draining this host (x, 1)" });
+    let unknown = "0badf00d-0000-4000-8000-000000000004";
+    use_token(&dir, unknown);
+    let cx = || cx(dir.path());
+    let errors = [
+        pool.prepare(&cx()).unwrap_err(),
+        pool.leave(&cx(), &before).unwrap_err(),
+        pool.status(&cx()).unwrap_err(),
+        pool.health(&cx(), &before).unwrap_err(),
+        pool.rejoin(&cx(), &before).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), PoolErrorKind::Refused, "{error}");
+        let told = said(&error, unknown);
+        assert!(told.contains("ACL not found"), "{told}");
+    }
+}
+
+#[test]
+fn what_a_token_may_not_see_is_neither_out_nor_gone() {
+    let Some((agent, dir, settings)) = with_acl() else {
+        return;
+    };
+    agent.token(DRAINER, DRAINER_RULES);
+    let blind = "b11d0000-0000-4000-8000-000000000005";
+    agent.token(blind, "");
+    let node_only = "b11d0000-0000-4000-8000-000000000006";
+    agent.token(node_only, r#"node "host1" { policy = "write" }"#);
+    let pool = pool("consul", settings.clone());
+    use_token(&dir, DRAINER);
+    let cx = || cx(dir.path());
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::Out);
+
+    // The right to write the node is enough to see that it is out, services or not.
+    use_token(&dir, node_only);
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::Out);
+    // Without any right the lists are empty, and every answer would be 200.
+    for token in [blind, ""] {
+        let settings = if token.is_empty() {
+            json!({ "address": agent.address() })
+        } else {
+            settings.clone()
+        };
+        let pool = crate::support::pool("consul", settings);
+        use_token(&dir, blind);
+        for error in [
+            pool.status(&cx()).unwrap_err(),
+            pool.rejoin(&cx(), &before).unwrap_err(),
+            pool.health(&cx(), &before).unwrap_err(),
+            pool.leave(&cx(), &before).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), PoolErrorKind::Refused, "{error}");
+            said(&error, blind);
+        }
+    }
+    // Nothing of it has changed anything.
+    use_token(&dir, DRAINER);
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+
+    // A service that is hidden is not one that nobody registered.
+    let mut one = settings;
+    one["services"] = json!(["app"]);
+    let pool = crate::support::pool("consul", one);
+    use_token(&dir, MASTER);
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    use_token(&dir, blind);
+    assert_eq!(
+        pool.rejoin(&cx(), &before).unwrap_err().kind(),
+        PoolErrorKind::Refused
+    );
+    assert_eq!(
+        pool.status(&cx()).unwrap_err().kind(),
+        PoolErrorKind::Refused
+    );
+    use_token(&dir, MASTER);
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+}
+
+#[test]
+fn health_is_that_of_the_services_and_not_of_maintenance() {
+    let Some(agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let pool = pool("consul", json!({ "address": agent.address() }));
+    let cx = || cx(dir.path());
+    let before = pool.prepare(&cx()).unwrap();
+    assert_eq!(before["services"]["app-1"]["passing"], true);
+    pool.leave(&cx(), &before).unwrap();
+    assert_eq!(pool.health(&cx(), &before).unwrap(), Health::Passing);
+    agent.put("/v1/agent/check/warn/service:app-1");
+    assert_eq!(pool.health(&cx(), &before).unwrap(), Health::Passing);
+    agent.put("/v1/agent/check/fail/service:app-1?note=starting%0Aand+more");
+    assert_eq!(
+        pool.health(&cx(), &before).unwrap(),
+        Health::Failing("app answers: starting".to_owned())
+    );
+    // Maintenance is the pool's answer as long as it stands; afterwards the check that fails is.
+    becomes(pool.as_ref(), dir.path(), Membership::Out);
+    pool.rejoin(&cx(), &before).unwrap();
+    // `plain` has no check and is in at once.
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+    agent.put("/v1/agent/check/pass/service:app-1");
+    eventually("passing", || {
+        pool.health(&cx(), &before).unwrap() == Health::Passing
+    });
+}
+
+#[test]
+fn services_that_are_gone_are_no_hindrance_and_missing_ones_are_named() {
+    let Some(agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let cx = || cx(dir.path());
+    let of = |services: Value| {
+        pool(
+            "consul",
+            json!({ "address": agent.address(), "services": services }),
+        )
+    };
+    let error = of(json!(["ap"])).prepare(&cx()).unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::NotMember);
+    assert!(error.to_string().contains("\"ap\""), "{error}");
+
+    // One is there and one is not: the one leaves, and the other is not passed over.
+    let half = of(json!(["app", "ap"]));
+    let before = half.prepare(&cx()).unwrap();
+    let error = half.leave(&cx(), &before).unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::NotMember);
+    becomes(of(json!(["app"])).as_ref(), dir.path(), Membership::Out);
+    assert_eq!(half.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+
+    let both = of(json!(["app", "plain"]));
+    let before = both.prepare(&cx()).unwrap();
+    both.leave(&cx(), &before).unwrap();
+    agent.put("/v1/agent/service/deregister/app-1");
+    assert_eq!(both.health(&cx(), &before).unwrap(), Health::Passing);
+    assert_eq!(both.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    becomes(of(json!(["plain"])).as_ref(), dir.path(), Membership::In);
+}
+
+#[test]
+fn a_node_without_services_is_judged_by_its_own_checks() {
+    let Some(agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    for id in ["app-1", "plain"] {
+        agent.put(&format!("/v1/agent/service/deregister/{id}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pool = pool("consul", json!({ "address": agent.address() }));
+    let cx = || cx(dir.path());
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::Out);
+    pool.rejoin(&cx(), &before).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+}
+
+#[test]
+fn an_agent_that_is_gone_is_unreachable() {
+    let Some(agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let pool = pool("consul", json!({ "address": agent.address() }));
+    drop(agent);
+    for error in [
+        pool.prepare(&cx(dir.path())).unwrap_err(),
+        pool.status(&cx(dir.path())).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), PoolErrorKind::Unreachable);
+    }
+}
+
+#[test]
+fn settings_are_checked_with_their_lines() {
+    let kind = KINDS.iter().find(|kind| kind.name == "consul").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("open"), "secret").unwrap();
+    fs::set_permissions(dir.path().join("open"), fs::Permissions::from_mode(0o644)).unwrap();
+    let root = Root::at(dir.path());
+    let read = |text: &str| match read_alone(text, Some(&root), kind.settings) {
+        Ok(settings) => settings.to_string(),
+        Err(faults) => faults.to_string(),
+    };
+    insta::assert_snapshot!(read(""), @r#"{"address":"http://127.0.0.1:8500","ca_file":null,"scope":null,"services":[],"token_env":null,"token_file":null}"#);
+    let text = r#"
+address = "http://me:hunter2@host"
+scope = "node"
+services = ["a", ""]
+token_file = "/open"
+token_env = "T"
+ca_file = "/missing"
+token = "hunter2"
+"#;
+    insta::assert_snapshot!(read(text), @"
+    text:2: address: credentials do not belong into an address, which is stored and shown
+    text:3: scope: the node and single services exclude each other; leave out one
+    text:4: services: must not be empty
+    text:5: token_file: can be read by every user; `chmod 600` it
+    text:6: token_env: token_file is set too; leave out one
+    text:7: ca_file: No such file or directory (os error 2)
+    text:8: unknown key `token`; the keys are `address`, `scope`, `services`, `token_file`, `token_env`, `ca_file`
+    ");
+    insta::assert_snapshot!(read("scope = \"services\"\ntoken_file = \"token\""), @"
+    text:1: scope: services has to name at least one
+    text:2: token_file: must be an absolute path
+    ");
+}

@@ -1,0 +1,195 @@
+//! Real Consul agents on loopback, one process each.
+
+use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use drainctl::world::Deadline;
+use drainctl::world::http::{Client, Endpoint, Tls};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::eventually;
+
+/// The token that may do everything where ACLs are on.
+pub(crate) const MASTER: &str = "5ec4e700-0000-4000-8000-000000000001";
+
+/// A server agent of its own datacenter, with its data kept across restarts.
+pub(crate) struct ConsulAgent {
+    binary: PathBuf,
+    dir: TempDir,
+    ports: [u16; 3],
+    child: Child,
+    acl: bool,
+}
+
+/// The Consul to test against: `$DRAINCTL_TEST_CONSUL`, that of the lab's hosts in the cache of `cargo xtask`, or the one installed.
+fn binary() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("DRAINCTL_TEST_CONSUL") {
+        return Some(named.into());
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let roots = cache.and_then(|cache| std::fs::read_dir(cache.join("drainctl")).ok());
+    let in_roots = roots
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("usr/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    in_roots
+        .chain(std::env::split_paths(&path))
+        .map(|dir| dir.join("consul"))
+        .find(|file| file.is_file())
+}
+
+/// A port that is free over TCP and UDP at this moment.
+fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl ConsulAgent {
+    /// An agent on node `host1` with the service `app` (id `app-1`, a TTL check that passes) and `plain` without any check.
+    pub(crate) fn start(acl: bool) -> Option<Self> {
+        let Some(binary) = binary() else {
+            // Not `eprintln!`, which the test harness keeps to itself.
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED consul: no Consul binary; `cargo xtask test` as root provides one"
+            );
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let config = json!({
+            "performance": { "raft_multiplier": 1 },
+            "acl": {
+                "enabled": acl,
+                "default_policy": "deny",
+                "tokens": if acl { json!({ "master": MASTER, "agent": MASTER }) } else { json!({}) },
+            },
+            "services": [
+                { "name": "app", "id": "app-1", "port": 18080, "token": if acl { MASTER } else { "" },
+                  "check": { "name": "app answers", "ttl": "1h", "status": "passing" } },
+                { "name": "plain", "port": 18081, "token": if acl { MASTER } else { "" } },
+            ],
+        });
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let ports = [free_port(), free_port(), free_port()];
+        let child = spawn(&binary, &dir, ports);
+        let agent = Self {
+            binary,
+            dir,
+            ports,
+            child,
+            acl,
+        };
+        agent.wait_until_ready();
+        Some(agent)
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Ends the process the hard way and starts it again on the same data.
+    pub(crate) fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn(&self.binary, &self.dir, self.ports);
+        self.wait_until_ready();
+    }
+
+    /// What the API answers to the operator, as JSON where it is some.
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, String> {
+        let client =
+            Client::new(&Endpoint::parse(&self.address()).unwrap(), &Tls::default()).unwrap();
+        let token = [("X-Consul-Token", MASTER)];
+        let body = body.map(Value::to_string);
+        let answer = client
+            .request(
+                method,
+                path,
+                if self.acl { &token } else { &[] },
+                body.as_deref().map(str::as_bytes),
+                Deadline::after(Duration::from_secs(10)),
+            )
+            .map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        if answer.status != 200 {
+            return Err(text);
+        }
+        Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    pub(crate) fn put(&self, path: &str) {
+        self.call("PUT", path, None).unwrap();
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.call("GET", path, None).unwrap()
+    }
+
+    /// A token with these rules (HCL).
+    pub(crate) fn token(&self, secret: &str, rules: &str) {
+        let policy = json!({ "Name": secret, "Rules": rules });
+        self.call("PUT", "/v1/acl/policy", Some(&policy)).unwrap();
+        let token = json!({ "SecretID": secret, "Policies": [{ "Name": secret }] });
+        self.call("PUT", "/v1/acl/token", Some(&token)).unwrap();
+    }
+
+    /// Until the catalog shows both services, as proxies would see them.
+    fn wait_until_ready(&self) {
+        eventually("Consul is ready", || {
+            ["app", "plain"].iter().all(|service| {
+                self.call("GET", &format!("/v1/health/service/{service}"), None)
+                    .is_ok_and(|found| found.as_array().is_some_and(|list| !list.is_empty()))
+            })
+        });
+    }
+}
+
+impl Drop for ConsulAgent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("the agent's last words, latest first:\n{}", tail.join("\n"));
+        }
+    }
+}
+
+fn spawn(binary: &PathBuf, dir: &TempDir, ports: [u16; 3]) -> Child {
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let [http, server, serf] = ports.map(|port| port.to_string());
+    Command::new(binary)
+        .args(["agent", "-server", "-bootstrap-expect=1", "-node=host1"])
+        .args(["-bind=127.0.0.1", "-client=127.0.0.1"])
+        .args(["-dns-port=-1", "-grpc-port=-1", "-serf-wan-port=-1"])
+        .args(["-http-port", &http, "-server-port", &server])
+        .args(["-serf-lan-port", &serf])
+        .arg("-data-dir")
+        .arg(dir.path().join("data"))
+        .arg("-config-file")
+        .arg(dir.path().join("config.json"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
