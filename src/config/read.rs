@@ -273,7 +273,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{DEFAULTS, from_sources};
+    use crate::config::{DEFAULTS, from_sources, read_alone};
 
     fn source(text: impl Into<String>) -> Source {
         Source {
@@ -299,6 +299,22 @@ mod tests {
             .collect();
         let settings = from_sources(&[source(text)]).unwrap();
         assert!(settings.rejoin.check.is_some());
+        let kinds: BTreeSet<&str> = settings.pools.iter().map(|p| p.kind.as_str()).collect();
+        assert_eq!(
+            kinds.len(),
+            KINDS.len(),
+            "each type of pool has its example"
+        );
+    }
+
+    #[test]
+    fn every_key_of_every_pool_is_documented() {
+        for kind in KINDS {
+            let settings = read_alone("", None, kind.settings).unwrap();
+            for key in settings.as_object().unwrap().keys() {
+                assert!(DEFAULTS.contains(&format!("{key} = ")), "{key}");
+            }
+        }
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn kind(word: &str) -> &str {
         "a sequence" => "a list",
         "map" => "table",
         "a map" => "a table",
+        "path string" => "a path",
         "bool" => "true or false",
         "u8" => "a whole number up to 255",
         "u16" => "a whole number up to 65535",
