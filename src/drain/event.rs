@@ -1,1 +1,216 @@
-//! Events: what happened in a drain.
+//! What happened in a drain: the only language that reports understand.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Count;
+use super::{Cause, Outcome};
+use crate::evidence::Verdict;
+use crate::pools::PoolErrorKind;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The drain began.
+    Began {
+        /// Its id.
+        id: String,
+        /// Why.
+        cause: Cause,
+        /// The most it may take.
+        limit: Duration,
+        /// It takes over a drain that was killed.
+        resumed: bool,
+    },
+    /// Something an operator should know.
+    Note {
+        /// A sentence.
+        text: String,
+    },
+    /// What is watched.
+    Found {
+        /// The target units.
+        units: Vec<String>,
+        /// The programs that listen, each with its ports.
+        listeners: Vec<(String, u16)>,
+    },
+    /// A step of leaving a pool.
+    Pool {
+        /// The pool's name.
+        pool: String,
+        /// What happened.
+        step: PoolStep,
+    },
+    /// A phase began.
+    Phase {
+        /// Which.
+        phase: Phase,
+    },
+    /// All watched connections were looked at.
+    Looked(Looked),
+    /// A look failed; what is in flight is unknown.
+    Blind {
+        /// Why.
+        error: String,
+    },
+    /// It is over.
+    Ended(Box<Report>),
+}
+
+/// A step of leaving a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum PoolStep {
+    /// The receipt is on disk.
+    Receipt,
+    /// The pool was asked and agreed.
+    Asked,
+    /// The pool itself says that this host is out.
+    Out,
+    /// The pool does not know this host: nothing to leave.
+    NotMember,
+    /// A call failed; it is tried again.
+    Retrying {
+        /// What kind of failure.
+        kind: PoolErrorKind,
+        /// What went wrong.
+        error: String,
+    },
+    /// It was not left within its limit.
+    Failed {
+        /// What went wrong last.
+        error: String,
+    },
+    /// It was rejoined.
+    Rejoined,
+}
+
+/// What a drain is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Asking the pools for no new traffic.
+    Leaving,
+    /// Waiting until nothing new arrives.
+    Settling,
+    /// Waiting until nothing is in flight.
+    Waiting,
+    /// Done.
+    Ended,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Leaving => "leaving",
+            Self::Settling => "settling",
+            Self::Waiting => "waiting",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+/// What a look at all connections showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// Connections that hold the drain, uncertain ones included.
+    pub busy: u64,
+    /// Those of `busy` that can't be told apart.
+    pub uncertain: u64,
+    /// Connections with nothing in flight.
+    pub idle: u64,
+    /// Connections and requests new since the look before.
+    pub arrived: u64,
+    /// `busy` by program, in the order of their names.
+    pub programs: Vec<(String, u64)>,
+    /// The busy ones, oldest request first, at most [`Looked::MOST_HELD`].
+    pub held: Vec<Held>,
+}
+
+impl Looked {
+    /// How many busy connections are named one by one.
+    pub const MOST_HELD: usize = 256;
+
+    /// The age of the oldest request in flight.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Duration> {
+        self.held.first().map(|held| held.age)
+    }
+}
+
+/// A connection that holds the drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The program that listens.
+    pub program: String,
+    /// The client's side.
+    pub peer: SocketAddr,
+    /// Our side.
+    pub local: SocketAddr,
+    /// Since the request began.
+    pub age: Duration,
+    /// Payload bytes received over the connection's life.
+    pub received: u64,
+    /// Payload bytes sent over the connection's life.
+    pub sent: u64,
+    /// Why it holds.
+    pub verdict: Verdict,
+}
+
+/// The story of one drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The format's version.
+    pub version: u32,
+    /// The drain's id.
+    pub id: String,
+    /// Why it ran.
+    pub cause: Cause,
+    /// When it began.
+    pub began: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// The most it might have taken.
+    pub limit: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The exit code.
+    pub exit: u8,
+    /// The phases with the time since the beginning at which they began.
+    pub phases: Vec<(Phase, Duration)>,
+    /// The target units.
+    pub units: Vec<String>,
+    /// The pools.
+    pub pools: Vec<PoolReport>,
+    /// Connections and requests that arrived after the pools were left.
+    pub arrived_in_settle: u64,
+    /// The most that were in flight at once.
+    pub most_in_flight: u64,
+    /// When the last request was seen in flight, since the beginning.
+    pub last_busy: Option<Duration>,
+    /// In flight at the end.
+    pub in_flight: Count,
+    /// What was in flight at the end, one by one, as far as they are named.
+    pub cut: Vec<Held>,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// What became of one pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolReport {
+    /// Its name in the config.
+    pub name: String,
+    /// Its type.
+    pub kind: String,
+    /// When it was asked to send nothing more, since the beginning.
+    pub asked: Option<Duration>,
+    /// When it said so itself, since the beginning.
+    pub out: Option<Duration>,
+    /// Why it could not be left.
+    pub error: Option<String>,
+}

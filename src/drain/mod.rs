@@ -3,7 +3,10 @@
 
 pub mod cause;
 pub mod event;
+pub mod machine;
 pub mod outcome;
 
 pub use cause::Cause;
+pub use event::{Event, Report};
+pub use machine::Machine;
 pub use outcome::Outcome;

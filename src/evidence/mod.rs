@@ -1,1 +1,11 @@
-//! See the module list in lib.rs.
+//! From the kernel's sockets to a verdict: is a request in flight on this connection?
+//!
+//! `verdict` (pure) judges one connection, `settle` (pure) the arrivals, `memory` keeps what ties need, `watch` finds the target's
+//! sockets and looks at them.
+
+pub mod memory;
+pub mod settle;
+pub mod verdict;
+
+pub use settle::Settle;
+pub use verdict::{Tie, Verdict, Why, judge};

@@ -1,23 +1,18 @@
-//! What must survive a crash or a reboot: the lock, the receipts, the last good settings, the history.
+//! What must survive a crash or a reboot: the receipts, the lock, the state of the running drain, the history.
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+mod history;
+mod lock;
+mod run;
+mod store;
 
-use crate::config::PoolSpec;
+pub use history::{keep, last, list};
+pub use lock::{Lock, Locked};
+pub use run::{Run, boot_clock, boot_id};
+pub use store::{Book, Receipt, Store, TargetMark};
 
 /// Survives a reboot: receipts, last good settings, history.
 pub const STATE_DIR: &str = "/var/lib/drainctl";
 /// Gone at a reboot: the lock, the state of the running drain.
 pub const RUN_DIR: &str = "/run/drainctl";
-
-/// What stood in one pool before this program changed it. On disk before the change is made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// The pool as it was configured then, so that rejoin reaches the same place.
-    pub pool: PoolSpec,
-    /// When it was written.
-    pub written: Timestamp,
-    /// What the pool's `prepare` answered.
-    pub before: Value,
-}
+/// The receipts not used yet; the rejoin unit starts only where it exists.
+pub const RECEIPTS: &str = "/var/lib/drainctl/receipts.json";

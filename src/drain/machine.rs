@@ -1,0 +1,449 @@
+//! What a drain does next. Pure: time and everything seen come in as arguments, what to do goes out.
+
+use std::time::{Duration, Instant};
+
+use super::Outcome;
+use super::event::Phase;
+use crate::config::SettleSettings;
+use crate::evidence::Settle;
+
+/// Looks are this far apart at least: ties are broken by counters of looks before (DESIGN: every 50 ms).
+const PACE: Duration = Duration::from_millis(50);
+/// While waiting, all connections are looked at again this often; in between only the oldest busy ones.
+const WHOLE: Duration = Duration::from_secs(5);
+/// A whole look may take one part in this many of the time while waiting.
+const WAITING_SHARE: u32 = 200;
+/// And one part in this many while arrivals are measured.
+const SETTLING_SHARE: u32 = 4;
+
+/// What comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A pool was left, was never joined, or was given up.
+    PoolResolved {
+        /// Whether it is known to send nothing more.
+        left: bool,
+    },
+    /// A look at all connections succeeded.
+    Whole {
+        /// How many hold the drain.
+        busy: u64,
+        /// Whether something arrived since the look before.
+        arrived: bool,
+        /// The age of the oldest request in flight.
+        oldest: Option<Duration>,
+        /// What the look cost.
+        cost: Duration,
+    },
+    /// A look at the oldest busy connections found one still busy; its age.
+    StillBusy {
+        /// The age of the oldest request in flight.
+        oldest: Duration,
+    },
+    /// A look failed.
+    Blind,
+    /// Go on at once.
+    Skip,
+    /// Undo it.
+    Abort,
+    /// The deadline moves.
+    Extend(Duration),
+    /// Time passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A phase begins.
+    Enter(Phase),
+    /// Look. There is one look at a time.
+    Look(Depth),
+    /// It is over.
+    Finish(Outcome),
+}
+
+/// How much to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Every watched connection.
+    Whole,
+    /// The oldest busy ones; every one if none of those is busy any more.
+    Oldest,
+}
+
+/// One drain.
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    deadline: Instant,
+    limits: SettleSettings,
+    pools_pending: usize,
+    pools_left: bool,
+    settle: Option<Settle>,
+    settled_at: Option<Instant>,
+    looking: bool,
+    next_look: Instant,
+    next_whole: Instant,
+    in_flight: InFlight,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InFlight {
+    Unknown,
+    None,
+    Some { oldest: Duration },
+}
+
+impl Machine {
+    /// A drain with that many pools, which must end by `deadline`.
+    #[must_use]
+    pub fn new(now: Instant, deadline: Instant, limits: SettleSettings, pools: usize) -> Self {
+        Self {
+            phase: Phase::Leaving,
+            deadline,
+            limits,
+            pools_pending: pools,
+            pools_left: true,
+            settle: None,
+            settled_at: None,
+            looking: false,
+            next_look: now,
+            next_whole: now,
+            in_flight: InFlight::Unknown,
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// When it must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Takes what came in, answers what to do.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.phase == Phase::Ended {
+            return actions;
+        }
+        match input {
+            Input::Skip => return self.finish(Outcome::Skipped),
+            Input::Abort => return self.finish(Outcome::Aborted),
+            Input::Extend(by) => self.deadline += by,
+            Input::PoolResolved { left } => {
+                self.pools_pending = self.pools_pending.saturating_sub(1);
+                self.pools_left &= left;
+            }
+            Input::Whole {
+                busy,
+                arrived,
+                oldest,
+                cost,
+            } => {
+                self.in_flight = match (busy, oldest) {
+                    (0, _) => InFlight::None,
+                    (_, oldest) => InFlight::Some {
+                        oldest: oldest.unwrap_or_default(),
+                    },
+                };
+                self.looked(now, arrived, cost);
+            }
+            Input::StillBusy { oldest } => {
+                self.in_flight = InFlight::Some { oldest };
+                self.looking = false;
+                self.next_look = now + PACE;
+            }
+            Input::Blind => {
+                self.in_flight = InFlight::Unknown;
+                self.looking = false;
+                self.next_look = now + PACE;
+                if let Some(settle) = &mut self.settle {
+                    settle.blind(now);
+                }
+            }
+            Input::Tick => {}
+        }
+        self.advance(now, &mut actions);
+        actions
+    }
+
+    /// When it wants to be asked again, if nothing comes in before.
+    #[must_use]
+    pub fn wake(&self) -> Instant {
+        let settle = match (self.phase, &self.settle) {
+            (Phase::Settling, Some(settle)) => settle.latest(),
+            _ => self.deadline,
+        };
+        let look = if self.looking {
+            self.deadline
+        } else {
+            self.next_look
+        };
+        self.deadline.min(settle).min(look)
+    }
+
+    fn looked(&mut self, now: Instant, arrived: bool, cost: Duration) {
+        if let Some(settle) = &mut self.settle {
+            settle.looked(now, arrived);
+        }
+        self.looking = false;
+        let share = if self.phase == Phase::Settling {
+            SETTLING_SHARE
+        } else {
+            WAITING_SHARE
+        };
+        // While someone is known to be busy the next look is a cheap one; otherwise the cost decides.
+        self.next_look = match (self.phase, self.in_flight) {
+            (Phase::Waiting, InFlight::Some { .. }) => now + PACE,
+            _ => now + PACE.max(cost * SETTLING_SHARE),
+        };
+        self.next_whole = now + WHOLE.max(cost * share);
+    }
+
+    fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Leaving && self.pools_pending == 0 {
+            self.settle = Some(Settle::new(self.limits, now));
+            self.enter(Phase::Settling, actions);
+        }
+        if self.phase == Phase::Settling && self.settle.as_ref().is_some_and(|s| s.is_over(now)) {
+            self.settled_at = Some(now);
+            self.enter(Phase::Waiting, actions);
+        }
+        if self.phase == Phase::Waiting && self.nothing_owed(now) {
+            actions.extend(self.finish(Outcome::Drained));
+            return;
+        }
+        if now >= self.deadline {
+            actions.extend(self.finish(Outcome::DeadlineHit));
+            return;
+        }
+        if !self.looking && now >= self.next_look {
+            self.looking = true;
+            let cheap = self.phase == Phase::Waiting
+                && matches!(self.in_flight, InFlight::Some { .. })
+                && now < self.next_whole;
+            actions.push(Action::Look(if cheap {
+                Depth::Oldest
+            } else {
+                Depth::Whole
+            }));
+        }
+    }
+
+    /// Nothing is in flight; or, where a pool could not be left and so never stops sending, nothing that was in flight when
+    /// the settle ended: those that came after would be followed by others for ever.
+    fn nothing_owed(&self, now: Instant) -> bool {
+        match (self.in_flight, self.settled_at) {
+            (InFlight::None, _) => true,
+            (InFlight::Some { oldest }, Some(settled_at)) => {
+                !self.pools_left && oldest < now.duration_since(settled_at)
+            }
+            _ => false,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, actions: &mut Vec<Action>) {
+        self.phase = phase;
+        actions.push(Action::Enter(phase));
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.phase = Phase::Ended;
+        vec![Action::Enter(Phase::Ended), Action::Finish(outcome)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: SettleSettings = SettleSettings {
+        min: Duration::from_secs(1),
+        quiet: Duration::from_secs(2),
+        max: Duration::from_secs(20),
+    };
+
+    struct Story {
+        start: Instant,
+        machine: Machine,
+        done: Option<Outcome>,
+    }
+
+    impl Story {
+        fn new(pools: usize) -> Self {
+            let start = Instant::now();
+            let machine = Machine::new(start, start + Duration::from_secs(60), LIMITS, pools);
+            Self {
+                start,
+                machine,
+                done: None,
+            }
+        }
+
+        fn at(&mut self, ms: u64, input: Input) -> Vec<Action> {
+            let actions = self
+                .machine
+                .handle(self.start + Duration::from_millis(ms), input);
+            for action in &actions {
+                if let Action::Finish(outcome) = action {
+                    assert!(self.done.is_none(), "finished twice");
+                    self.done = Some(*outcome);
+                }
+            }
+            actions
+        }
+    }
+
+    fn whole(busy: u64, arrived: bool, oldest_ms: u64) -> Input {
+        Input::Whole {
+            busy,
+            arrived,
+            oldest: (busy > 0).then(|| Duration::from_millis(oldest_ms)),
+            cost: Duration::from_millis(1),
+        }
+    }
+
+    #[test]
+    fn an_idle_host_ends_with_its_settle() {
+        let mut story = Story::new(1);
+        assert_eq!(story.at(0, Input::Tick), [Action::Look(Depth::Whole)]);
+        story.at(1, whole(0, false, 0));
+        assert_eq!(
+            story.at(5, Input::PoolResolved { left: true })[0],
+            Action::Enter(Phase::Settling)
+        );
+        story.at(1900, whole(0, false, 0));
+        assert_eq!(story.done, None);
+        story.at(2010, whole(0, false, 0));
+        assert_eq!(story.done, Some(Outcome::Drained));
+    }
+
+    #[test]
+    fn nothing_in_flight_while_a_pool_is_not_left_is_not_drained() {
+        let mut story = Story::new(2);
+        story.at(0, Input::PoolResolved { left: true });
+        for ms in (0..59_000).step_by(1000) {
+            story.at(ms, whole(0, false, 0));
+        }
+        assert_eq!(story.done, None);
+        assert_eq!(story.machine.phase(), Phase::Leaving);
+    }
+
+    #[test]
+    fn a_look_that_failed_holds_until_the_deadline_and_is_called_so() {
+        let mut story = Story::new(0);
+        for ms in (0..60_000).step_by(500) {
+            story.at(ms, Input::Blind);
+        }
+        assert_eq!(story.done, None);
+        story.at(60_000, Input::Tick);
+        assert_eq!(story.done, Some(Outcome::DeadlineHit));
+    }
+
+    #[test]
+    fn while_waiting_only_the_oldest_are_looked_at_between_whole_looks() {
+        let mut story = Story::new(0);
+        story.at(0, Input::Tick);
+        story.at(1000, whole(3, false, 1000));
+        story.at(2500, whole(3, false, 2500));
+        assert_eq!(story.machine.phase(), Phase::Waiting);
+        assert_eq!(story.at(2600, Input::Tick), [Action::Look(Depth::Oldest)]);
+        story.at(
+            2601,
+            Input::StillBusy {
+                oldest: Duration::from_millis(2600),
+            },
+        );
+        assert_eq!(story.at(7600, Input::Tick), [Action::Look(Depth::Whole)]);
+        story.at(7601, whole(0, false, 0));
+        assert_eq!(story.done, Some(Outcome::Drained));
+    }
+
+    #[test]
+    fn with_a_pool_that_could_not_be_left_only_older_requests_are_waited_for() {
+        let mut story = Story::new(1);
+        story.at(15_000, Input::PoolResolved { left: false });
+        for ms in (15_000..35_000).step_by(1000) {
+            story.at(ms, whole(5, true, 20_000));
+            assert_eq!(story.done, None);
+        }
+        story.at(35_000, whole(5, true, 20_000));
+        assert_eq!(story.machine.phase(), Phase::Waiting);
+        story.at(36_000, whole(5, true, 2_000));
+        assert_eq!(story.done, None);
+        story.at(38_000, whole(5, true, 2_900));
+        assert_eq!(story.done, Some(Outcome::Drained));
+    }
+
+    #[test]
+    fn skip_and_abort_end_it_at_once_and_nothing_happens_afterwards() {
+        for (input, outcome) in [
+            (Input::Skip, Outcome::Skipped),
+            (Input::Abort, Outcome::Aborted),
+        ] {
+            let mut story = Story::new(3);
+            story.at(0, input);
+            assert_eq!(story.done, Some(outcome));
+            assert_eq!(story.at(1, whole(0, false, 0)), []);
+        }
+    }
+
+    fn inputs() -> impl Strategy<Value = Input> {
+        prop_oneof![
+            any::<bool>().prop_map(|left| Input::PoolResolved { left }),
+            (0u64..3, any::<bool>(), 0u64..70_000)
+                .prop_map(|(busy, arrived, oldest)| whole(busy, arrived, oldest)),
+            (0u64..70_000).prop_map(|ms| Input::StillBusy {
+                oldest: Duration::from_millis(ms)
+            }),
+            Just(Input::Blind),
+            Just(Input::Tick),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn never_drained_while_the_last_look_is_unknown_or_busy(
+            steps in proptest::collection::vec((0u64..3000, inputs()), 1..200), pools in 0usize..3,
+        ) {
+            let mut story = Story::new(pools);
+            let mut ms = 0;
+            let mut resolved = 0;
+            let mut all_left = true;
+            let mut zero = false;
+            for (gap, input) in steps {
+                ms += gap;
+                match input {
+                    Input::PoolResolved { left } => {
+                        resolved += 1;
+                        all_left &= left;
+                    }
+                    Input::Whole { busy, .. } => zero = busy == 0,
+                    Input::StillBusy { .. } | Input::Blind => zero = false,
+                    _ => {}
+                }
+                story.at(ms, input);
+                if let Some(outcome) = story.done {
+                    match outcome {
+                        Outcome::Drained => {
+                            prop_assert!(resolved >= pools);
+                            prop_assert!(zero || !all_left);
+                        }
+                        Outcome::DeadlineHit => prop_assert!(ms >= 60_000),
+                        other => prop_assert!(false, "{other:?}"),
+                    }
+                    break;
+                }
+                prop_assert!(ms < 60_000, "the deadline passed");
+                prop_assert!(story.machine.wake() <= story.machine.deadline());
+            }
+        }
+    }
+}

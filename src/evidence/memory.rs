@@ -1,0 +1,270 @@
+//! What the looks before this one showed of each connection: ties, pauses and arrivals need it. No I/O.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::verdict::{Ages, History, Seen, Verdict, Why};
+
+/// What is remembered of all watched connections, by the kernel's socket cookie: never reused while the host is up.
+#[derive(Debug)]
+pub struct Memory {
+    began: Instant,
+    round: u8,
+    complete: bool,
+    entries: HashMap<u64, Entry>,
+}
+
+/// 100 000 of these must stay small, so counters are kept modulo 2³² and only compared for equality or by difference.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    received: u32,
+    sent: u32,
+    pure_acks: u32,
+    /// `pure_acks` at the last look before payload arrived.
+    pure_acks_before: u32,
+    /// Milliseconds since `began` at which the last payload had been sent.
+    sent_at: u32,
+    longest_pause: u32,
+    round: u8,
+    /// Payload has arrived between two looks, so `pure_acks_before` means something.
+    seen_arriving: bool,
+    /// At the last look an answer had begun.
+    answering: bool,
+    /// At the last look a request was under way that had not been answered.
+    asking: bool,
+}
+
+/// What a look adds to what was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// What the rules need.
+    pub history: History,
+    /// A connection or request is new since the look before.
+    pub arrived: bool,
+}
+
+impl Memory {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            round: 0,
+            complete: false,
+            entries: HashMap::new(),
+        }
+    }
+
+    /// How many connections are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no connection is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Compares a connection with the look before, and remembers it.
+    pub fn note(&mut self, now: Instant, cookie: u64, seen: &Seen) -> Noted {
+        let received = low(seen.received);
+        let sent = low(seen.sent);
+        let now =
+            low(u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX));
+        let sent_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.sent));
+        let answering = seen.ages.is_some_and(has_answered);
+        let round = self.round;
+        let Some(entry) = self.entries.get_mut(&cookie) else {
+            self.entries.insert(
+                cookie,
+                Entry {
+                    received,
+                    sent,
+                    pure_acks: seen.pure_acks,
+                    pure_acks_before: 0,
+                    sent_at,
+                    longest_pause: 0,
+                    round,
+                    // A connection that opened between two looks began with no ACK of its own sent.
+                    seen_arriving: self.complete && seen.received > 0,
+                    answering,
+                    asking: false,
+                },
+            );
+            let pure_acks_since = (self.complete && seen.received > 0).then_some(seen.pure_acks);
+            let history = History {
+                pure_acks_since,
+                longest_pause: 0,
+            };
+            return Noted {
+                history,
+                arrived: self.complete,
+            };
+        };
+        let got_more = entry.received != received;
+        let sent_more = entry.sent != sent;
+        // More bytes of a request that nothing was sent for are the same request.
+        let arrived = got_more && (sent_more || !entry.asking);
+        if got_more {
+            entry.pure_acks_before = entry.pure_acks;
+            entry.seen_arriving = true;
+            entry.longest_pause = 0;
+        } else if sent_more && entry.answering {
+            entry.longest_pause = entry.longest_pause.max(sent_at.wrapping_sub(entry.sent_at));
+        }
+        let history = History {
+            pure_acks_since: entry
+                .seen_arriving
+                .then(|| seen.pure_acks.wrapping_sub(entry.pure_acks_before)),
+            longest_pause: entry.longest_pause,
+        };
+        entry.received = received;
+        entry.sent = sent;
+        entry.pure_acks = seen.pure_acks;
+        entry.sent_at = sent_at;
+        entry.answering = answering;
+        entry.round = round;
+        Noted { history, arrived }
+    }
+
+    /// Remembers the verdict, which tells the next look whether more bytes are a new request.
+    pub fn judged(&mut self, cookie: u64, verdict: Verdict) {
+        if let Some(entry) = self.entries.get_mut(&cookie) {
+            entry.asking = matches!(verdict, Verdict::Busy(Why::Unanswered | Why::Unread));
+        }
+    }
+
+    /// Begins a look at all connections. [`Memory::end`] forgets those that it did not note.
+    pub fn begin(&mut self) {
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Ends a look at all connections that succeeded.
+    pub fn end(&mut self) {
+        let round = self.round;
+        self.entries.retain(|_, entry| entry.round == round);
+        self.complete = true;
+    }
+}
+
+fn has_answered(ages: Ages) -> bool {
+    ages.sent < ages.received
+}
+
+fn low(value: u64) -> u32 {
+    u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn seen(received: u64, sent: u64, pure_acks: u32, ages: (u32, u32, u32)) -> Seen {
+        let ages = Some(Ages {
+            received: ages.0,
+            sent: ages.1,
+            ack: ages.2,
+        });
+        Seen {
+            received,
+            sent,
+            pure_acks,
+            ages,
+            ..Seen::default()
+        }
+    }
+
+    struct Lab {
+        memory: Memory,
+        start: Instant,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let start = Instant::now();
+            Self {
+                memory: Memory::new(start),
+                start,
+            }
+        }
+
+        fn look(&mut self, at: u64, cookie: u64, seen: &Seen) -> Noted {
+            self.memory.begin();
+            let noted = self
+                .memory
+                .note(self.start + Duration::from_millis(at), cookie, seen);
+            self.memory.end();
+            noted
+        }
+    }
+
+    #[test]
+    fn the_first_look_knows_nothing_and_finds_nothing_new() {
+        let mut lab = Lab::new();
+        let noted = lab.look(0, 1, &seen(10, 10, 3, (5, 5, 5)));
+        assert_eq!(
+            noted,
+            Noted {
+                history: History::default(),
+                arrived: false
+            }
+        );
+    }
+
+    #[test]
+    fn pure_acks_are_counted_from_the_look_before_the_request() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(10, 10, 3, (500, 500, 460)));
+        let noted = lab.look(50, 1, &seen(20, 20, 3, (20, 20, 20)));
+        assert!(noted.arrived);
+        assert_eq!(noted.history.pure_acks_since, Some(0));
+        let noted = lab.look(100, 1, &seen(20, 20, 4, (70, 70, 70)));
+        assert!(!noted.arrived);
+        assert_eq!(noted.history.pure_acks_since, Some(1));
+    }
+
+    #[test]
+    fn a_connection_opened_between_two_looks_has_a_history_and_is_an_arrival() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(10, 10, 3, (500, 500, 460)));
+        let noted = lab.look(50, 2, &seen(20, 20, 1, (20, 20, 20)));
+        assert_eq!(
+            (noted.arrived, noted.history.pure_acks_since),
+            (true, Some(1))
+        );
+    }
+
+    #[test]
+    fn more_bytes_of_an_unanswered_request_are_no_arrival() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(10, 10, 3, (5, 500, 5)));
+        lab.memory.judged(1, Verdict::Busy(Why::Unanswered));
+        assert!(!lab.look(50, 1, &seen(99, 10, 3, (5, 550, 5))).arrived);
+        lab.memory.judged(1, Verdict::Busy(Why::Unanswered));
+        // Answered and asked again between two looks.
+        assert!(lab.look(100, 1, &seen(120, 50, 3, (5, 10, 5))).arrived);
+    }
+
+    #[test]
+    fn the_longest_pause_of_an_answer_is_measured_and_forgotten_with_the_next_request() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(10, 10, 0, (100, 300, 100)));
+        // The time until the answer begins is not a pause in it.
+        lab.look(1000, 1, &seen(10, 20, 0, (1100, 50, 50)));
+        let noted = lab.look(1400, 1, &seen(10, 30, 0, (1500, 10, 10)));
+        assert_eq!(noted.history.longest_pause, 440);
+        let noted = lab.look(1500, 1, &seen(20, 30, 0, (10, 110, 10)));
+        assert_eq!(noted.history.longest_pause, 0);
+    }
+
+    #[test]
+    fn what_a_whole_look_does_not_see_is_forgotten() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(1, 1, 0, (5, 5, 5)));
+        lab.look(50, 2, &seen(1, 1, 0, (5, 5, 5)));
+        assert_eq!(lab.memory.len(), 1);
+    }
+}

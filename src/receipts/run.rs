@@ -1,0 +1,62 @@
+//! The state of the running drain, for those who join it, watch it, or take it over.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::drain::{Cause, Outcome};
+use crate::world::Root;
+
+const PATH: &str = "/run/drainctl/drain.json";
+const MOST_BYTES: u64 = 64 << 10;
+
+/// One drain, as the run folder shows it. Written at its start, at each phase, and at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The drain's id.
+    pub id: String,
+    /// The process that runs it.
+    pub pid: u32,
+    /// Why it runs.
+    pub cause: Cause,
+    /// When it began, on the clock of [`boot_clock`].
+    pub began: Duration,
+    /// The most it may take.
+    pub limit: Duration,
+    /// What it is doing.
+    pub phase: String,
+    /// How it ended, once it has, with its exit code.
+    pub ended: Option<(Outcome, u8)>,
+}
+
+impl Run {
+    /// What is written now; nothing where it can't be understood, since it only helps.
+    #[must_use]
+    pub fn read(root: &Root) -> Option<Self> {
+        serde_json::from_str(&root.read(PATH, MOST_BYTES).ok()?).ok()
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, root: &Root) -> std::io::Result<()> {
+        root.replace(PATH, &serde_json::to_vec(self)?, 0o644)
+    }
+}
+
+/// The time since boot, suspended time included: comparable between processes, unlike the monotonic clock's `Instant`.
+#[must_use]
+pub fn boot_clock() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
+
+/// What tells this boot from others; empty where the kernel does not say.
+#[must_use]
+pub fn boot_id(root: &Root) -> String {
+    root.read("/proc/sys/kernel/random/boot_id", 64)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
