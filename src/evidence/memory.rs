@@ -1,7 +1,7 @@
 //! What the looks before this one showed of each connection: ties, pauses and arrivals need it. No I/O.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::verdict::{Ages, History, Seen, Verdict, Why};
 
@@ -11,6 +11,7 @@ pub struct Memory {
     began: Instant,
     round: u8,
     complete: bool,
+    arrived: u64,
     entries: HashMap<u64, Entry>,
 }
 
@@ -25,6 +26,8 @@ struct Entry {
     /// Milliseconds since `began` at which the last payload had been sent.
     sent_at: u32,
     longest_pause: u32,
+    /// Milliseconds since `began` at which the current request began to arrive.
+    asked_at: u32,
     round: u8,
     /// Payload has arrived between two looks, so `pure_acks_before` means something.
     seen_arriving: bool,
@@ -41,6 +44,8 @@ pub struct Noted {
     pub history: History,
     /// A connection or request is new since the look before.
     pub arrived: bool,
+    /// Since the request began, or since the last one did.
+    pub age: Duration,
 }
 
 impl Memory {
@@ -51,6 +56,7 @@ impl Memory {
             began: now,
             round: 0,
             complete: false,
+            arrived: 0,
             entries: HashMap::new(),
         }
     }
@@ -74,6 +80,8 @@ impl Memory {
         let now =
             low(u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX));
         let sent_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.sent));
+        let asked_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.received));
+        let age = |asked_at: u32| Duration::from_millis(now.wrapping_sub(asked_at).into());
         let answering = seen.ages.is_some_and(has_answered);
         let round = self.round;
         let Some(entry) = self.entries.get_mut(&cookie) else {
@@ -86,6 +94,7 @@ impl Memory {
                     pure_acks_before: 0,
                     sent_at,
                     longest_pause: 0,
+                    asked_at,
                     round,
                     // A connection that opened between two looks began with no ACK of its own sent.
                     seen_arriving: self.complete && seen.received > 0,
@@ -101,12 +110,16 @@ impl Memory {
             return Noted {
                 history,
                 arrived: self.complete,
+                age: age(asked_at),
             };
         };
         let got_more = entry.received != received;
         let sent_more = entry.sent != sent;
         // More bytes of a request that nothing was sent for are the same request.
         let arrived = got_more && (sent_more || !entry.asking);
+        if arrived {
+            entry.asked_at = asked_at;
+        }
         if got_more {
             entry.pure_acks_before = entry.pure_acks;
             entry.seen_arriving = true;
@@ -126,7 +139,11 @@ impl Memory {
         entry.sent_at = sent_at;
         entry.answering = answering;
         entry.round = round;
-        Noted { history, arrived }
+        Noted {
+            history,
+            arrived,
+            age: age(entry.asked_at),
+        }
     }
 
     /// Remembers the verdict, which tells the next look whether more bytes are a new request.
@@ -134,6 +151,16 @@ impl Memory {
         if let Some(entry) = self.entries.get_mut(&cookie) {
             entry.asking = matches!(verdict, Verdict::Busy(Why::Unanswered | Why::Unread));
         }
+    }
+
+    /// Counts an arrival. Kept here and not in the look, since a look that has to start over finds nothing new.
+    pub fn arrive(&mut self) {
+        self.arrived += 1;
+    }
+
+    /// The arrivals since this was last asked.
+    pub fn take_arrived(&mut self) -> u64 {
+        std::mem::take(&mut self.arrived)
     }
 
     /// Begins a look at all connections. [`Memory::end`] forgets those that it did not note.
@@ -160,7 +187,6 @@ fn low(value: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn seen(received: u64, sent: u64, pure_acks: u32, ages: (u32, u32, u32)) -> Seen {
         let ages = Some(Ages {
@@ -205,13 +231,8 @@ mod tests {
     fn the_first_look_knows_nothing_and_finds_nothing_new() {
         let mut lab = Lab::new();
         let noted = lab.look(0, 1, &seen(10, 10, 3, (5, 5, 5)));
-        assert_eq!(
-            noted,
-            Noted {
-                history: History::default(),
-                arrived: false
-            }
-        );
+        assert_eq!((noted.history, noted.arrived), (History::default(), false));
+        assert_eq!(noted.age, Duration::from_millis(5));
     }
 
     #[test]

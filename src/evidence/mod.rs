@@ -3,9 +3,12 @@
 //! `verdict` (pure) judges one connection, `settle` (pure) the arrivals, `memory` keeps what ties need, `watch` finds the target's
 //! sockets and looks at them.
 
+pub mod listeners;
 pub mod memory;
+pub mod pingpong;
 pub mod settle;
 pub mod verdict;
+pub mod watch;
 
 pub use settle::Settle;
 pub use verdict::{Tie, Verdict, Why, judge};

@@ -79,6 +79,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
+    /// It waits in the accept queue.
+    Unaccepted,
     /// Bytes lie unread.
     Unread,
     /// Bytes of the answer are not sent, or not acknowledged.
@@ -218,6 +220,7 @@ impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Idle => "idle",
+            Self::Busy(Why::Unaccepted) => "not yet accepted by the program",
             Self::Busy(Why::Unread) => "request unread by the program",
             Self::Busy(Why::Unsent) => "answer not yet taken by the peer",
             Self::Busy(Why::Unanswered) => "request not answered",

@@ -1,0 +1,102 @@
+//! Which listening sockets are the target's: what it listens on is what it serves, and no port needs to be configured.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use sockdiag::{Query, Socket, States, TcpState};
+
+use crate::world::{Root, proc};
+
+/// A unit whose sockets are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its name.
+    pub name: String,
+    /// Its control group, as systemd names it.
+    pub control_group: String,
+}
+
+/// A listening socket of the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// The program that listens, for people.
+    pub program: String,
+}
+
+impl Listener {
+    /// Whether a connection to `local` was accepted here.
+    #[must_use]
+    pub fn takes(&self, local: SocketAddr) -> bool {
+        self.local.port() == local.port()
+            && (self.local.ip().is_unspecified() || self.local.ip() == local.ip())
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The listening sockets.
+    pub listeners: Vec<Listener>,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// Finds the listening sockets of `units`: by the control group that created them, and, where the listener was inherited (socket
+/// activation) or the host has no control groups of version 2, by who holds them. `name` tells a process's program.
+///
+/// # Errors
+/// Something could not be seen: nothing is known then.
+pub fn find(
+    root: &Root,
+    socket: &mut Socket,
+    units: &[Unit],
+    deadline: Instant,
+    name: &dyn Fn(u32) -> Option<String>,
+) -> anyhow::Result<Found> {
+    let mut found = Found::default();
+    let mut groups: HashMap<u64, &Unit> = HashMap::new();
+    let mut holders: HashMap<u64, (u32, &Unit)> = HashMap::new();
+    let ours = proc::net_namespace(root, std::process::id()).context("read our own network namespace")?;
+    let mut elsewhere = HashSet::new();
+    for unit in units {
+        let context = || format!("read the control group {} of {}", unit.control_group, unit.name);
+        for id in proc::cgroup_ids(root, &unit.control_group).with_context(context)? {
+            groups.insert(id, unit);
+        }
+        for pid in proc::pids_of_cgroup(root, &unit.control_group).with_context(context)? {
+            let space = proc::net_namespace(root, pid)
+                .with_context(|| format!("read the network namespace of process {pid} of {}", unit.name))?;
+            if space.is_some() && space != ours && elsewhere.insert(space) {
+                found.notes.push(format!(
+                    "process {pid} of {} has a network of its own: its connections can't be seen, and nobody waits for them",
+                    unit.name
+                ));
+                continue;
+            }
+            let inodes = proc::socket_inodes(root, pid)
+                .with_context(|| format!("read the open files of process {pid} of {}", unit.name))?;
+            holders.extend(inodes.into_iter().map(|inode| (inode, (pid, unit))));
+        }
+    }
+    let query = Query { states: States::of(&[TcpState::Listen]), info: false, ..Query::default() };
+    let rows = socket
+        .dump(&query, deadline, Vec::new, |rows, row| {
+            rows.push((row.id.local(), u64::from(row.inode), row.cgroup));
+        })
+        .context("list the listening sockets")?;
+    for (local, inode, group) in rows {
+        let holder = holders.get(&inode);
+        let unit = group.and_then(|id| groups.get(&id).copied()).or(holder.map(|(_, unit)| *unit));
+        let Some(unit) = unit else { continue };
+        let program = holder.and_then(|(pid, _)| name(*pid)).unwrap_or_else(|| unit.name.clone());
+        let listener = Listener { local, program };
+        if !found.listeners.contains(&listener) {
+            found.listeners.push(listener);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,328 @@
+//! Looks at the target's connections.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use sockdiag::{Info, Query, Row, Socket, SocketId, States, TcpState};
+
+use super::listeners::{self, Found, Listener, Unit};
+use super::verdict::{Ages, Holds, Seen, Stage, Verdict, Why, judge};
+use super::{Memory, pingpong};
+use crate::config::{Network, WatchSettings};
+use crate::drain::event::{Held, Looked};
+use crate::drain::machine::Depth;
+use crate::world::Root;
+
+/// So many of the oldest busy connections are asked for one by one between two looks at all.
+const MOST_WITNESSES: usize = 32;
+/// So many ties are looked up in `/proc/net/tcp` at once; the others stay uncertain for this look.
+const MOST_TIES: usize = 4096;
+/// A look is given up after this long: the kernel answers in milliseconds, or something is wrong.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+/// How long a socket stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`, include/net/tcp.h).
+const TIME_WAIT: Duration = Duration::from_secs(60);
+
+/// The target's connections, and what is remembered of them.
+pub struct Watch {
+    root: Root,
+    socket: Socket,
+    units: Vec<Unit>,
+    holds: Holds,
+    ignore: Vec<Network>,
+    /// Control groups of local checkers: their connections neither arrive nor hold.
+    checkers: Vec<u64>,
+    listeners: Vec<Listener>,
+    memory: Memory,
+    witnesses: Vec<SocketId>,
+    looked: Option<Instant>,
+}
+
+/// What a look showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// One of the oldest busy connections is still busy; nothing else was looked at. Its age.
+    StillBusy(Duration),
+    /// All connections.
+    Whole(Looked, Duration),
+}
+
+/// What one walk over the rows gathers; thrown away when the walk has to start over.
+struct Walk {
+    looked: Looked,
+    per_program: Vec<u64>,
+    witnesses: Vec<(Duration, SocketId)>,
+    ties: Vec<(Seen, super::verdict::History, Held, usize)>,
+    closed_since: u64,
+}
+
+impl Watch {
+    /// Watches what `units` listen on. `checkers` are control group ids of local health checkers.
+    ///
+    /// # Errors
+    /// The kernel does not answer sock_diag.
+    pub fn new(
+        root: &Root,
+        units: Vec<Unit>,
+        settings: &WatchSettings,
+        checkers: Vec<u64>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            root: root.clone(),
+            socket: Socket::open().context("open a sock_diag socket")?,
+            units,
+            holds: Holds { pause: settings.pause, uncertain: settings.uncertain_hold },
+            ignore: settings.ignore.clone(),
+            checkers,
+            listeners: Vec::new(),
+            memory: Memory::new(Instant::now()),
+            witnesses: Vec::new(),
+            looked: None,
+        })
+    }
+
+    /// Finds what the target listens on. What it listened on before stays watched: a program that closes its listener still
+    /// has requests to finish.
+    ///
+    /// # Errors
+    /// Something could not be seen.
+    pub fn discover(&mut self, name: &dyn Fn(u32) -> Option<String>) -> anyhow::Result<Found> {
+        let deadline = Instant::now() + LONGEST_LOOK;
+        let found = listeners::find(&self.root, &mut self.socket, &self.units, deadline, name)?;
+        for listener in &found.listeners {
+            if !self.listeners.iter().any(|known| known.local == listener.local) {
+                self.listeners.push(listener.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is watched.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Looks.
+    ///
+    /// # Errors
+    /// Something could not be seen: what is in flight is unknown.
+    pub fn look(&mut self, depth: Depth) -> anyhow::Result<Glance> {
+        if depth == Depth::Oldest
+            && let Some(age) = self.oldest_busy()?
+        {
+            return Ok(Glance::StillBusy(age));
+        }
+        let began = Instant::now();
+        let looked = self.whole(began)?;
+        Ok(Glance::Whole(looked, began.elapsed()))
+    }
+
+    /// The age of the oldest witness that is still busy beyond doubt.
+    fn oldest_busy(&mut self) -> anyhow::Result<Option<Duration>> {
+        let now = Instant::now();
+        let Self { socket, memory, holds, witnesses, .. } = self;
+        let mut oldest = None;
+        let look = |_, row: Option<&Row<'_>>| {
+            let Some(row) = row else { return };
+            let seen = see(row);
+            let noted = memory.note(now, row.id.cookie(), &seen);
+            let verdict = verdict_of(row, &seen, &noted.history, holds);
+            memory.judged(row.id.cookie(), verdict);
+            if matches!(verdict, Verdict::Busy(_)) {
+                oldest = oldest.max(Some(noted.age));
+            }
+        };
+        socket
+            .lookup(witnesses, true, now + LONGEST_LOOK, look)
+            .context("look at the oldest busy connections")?;
+        Ok(oldest)
+    }
+
+    fn whole(&mut self, now: Instant) -> anyhow::Result<Looked> {
+        let deadline = now + LONGEST_LOOK;
+        let checks = self.checkers_ends(deadline)?;
+        let mut ports: Vec<u16> = self.listeners.iter().map(|l| l.local.port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.is_empty() {
+            // An empty filter would mean every socket of the host.
+            return Ok(Looked::default());
+        }
+        let since = self.looked.map_or(Duration::ZERO, |looked| now.duration_since(looked));
+        let states = States::ALL.without(TcpState::Listen).without(TcpState::Close);
+        let query = Query { states, ports: &ports, ..Query::default() };
+        self.memory.begin();
+        let Self { socket, memory, holds, listeners, ignore, .. } = self;
+        let start = || Walk {
+            looked: Looked::default(),
+            per_program: vec![0; listeners.len()],
+            witnesses: Vec::new(),
+            ties: Vec::new(),
+            closed_since: 0,
+        };
+        let mut walk = socket
+            .dump(&query, deadline, start, |walk, row| {
+                let local = row.id.local();
+                let peer = row.id.remote();
+                let Some(at) = listeners.iter().position(|listener| listener.takes(local)) else { return };
+                if checks.contains(&peer) {
+                    return;
+                }
+                let ignored = ignore.iter().any(|network| network.contains(peer.ip()));
+                if row.state == TcpState::TimeWait {
+                    let age = TIME_WAIT.saturating_sub(Duration::from_millis(row.timer_expires.into()));
+                    // A local checker's connection can't be told from others once it is closed.
+                    let new = age < since && !peer.ip().is_loopback() && !ignored;
+                    walk.closed_since += u64::from(new);
+                    return;
+                }
+                let seen = see(row);
+                let noted = memory.note(now, row.id.cookie(), &seen);
+                if noted.arrived && !ignored {
+                    memory.arrive();
+                }
+                let verdict = verdict_of(row, &seen, &noted.history, holds);
+                memory.judged(row.id.cookie(), verdict);
+                if !verdict.holds() {
+                    walk.looked.idle += 1;
+                    return;
+                }
+                let held = Held {
+                    program: listeners[at].program.clone(),
+                    peer,
+                    local,
+                    age: noted.age,
+                    received: seen.received,
+                    sent: seen.sent,
+                    verdict,
+                };
+                if verdict.is_tie() && walk.ties.len() < MOST_TIES {
+                    walk.ties.push((seen, noted.history, held, at));
+                    return;
+                }
+                walk.hold(held, at);
+                walk.witnesses.push((noted.age, row.id));
+                if walk.witnesses.len() >= 4 * MOST_WITNESSES {
+                    walk.keep_oldest_witnesses();
+                }
+            })
+            .context("look at the connections")?;
+        self.memory.end();
+        self.looked = Some(now);
+        self.break_ties(&mut walk)?;
+        walk.keep_oldest_witnesses();
+        self.witnesses = walk.witnesses.iter().map(|(_, id)| *id).collect();
+        walk.looked.arrived = self.memory.take_arrived() + walk.closed_since;
+        Ok(walk.finish(&self.listeners))
+    }
+
+    /// Judges the ties again with what only `/proc/net/tcp` shows, but only when nothing else holds the drain.
+    fn break_ties(&self, walk: &mut Walk) -> anyhow::Result<()> {
+        let mut bits = HashMap::new();
+        if walk.looked.busy == 0 && !walk.ties.is_empty() {
+            bits = walk.ties.iter().map(|(_, _, held, _)| ((held.local, held.peer), None)).collect();
+            pingpong::read(&self.root, &mut bits).context("read /proc/net/tcp")?;
+        }
+        for (seen, history, mut held, at) in std::mem::take(&mut walk.ties) {
+            let bit = bits.get(&(held.local, held.peer)).copied().flatten();
+            held.verdict = judge(&seen, &history, bit, &self.holds);
+            if held.verdict.holds() {
+                walk.hold(held, at);
+            } else {
+                walk.looked.idle += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The client ends of the local checkers' connections.
+    fn checkers_ends(&mut self, deadline: Instant) -> anyhow::Result<HashSet<SocketAddr>> {
+        if self.checkers.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let states = States::ALL.without(TcpState::Listen).without(TcpState::TimeWait);
+        let query = Query { states, cgroups: &self.checkers, info: false, ..Query::default() };
+        self.socket
+            .dump(&query, deadline, HashSet::new, |ends, row| {
+                ends.insert(row.id.local());
+            })
+            .context("look at the connections of the local checkers")
+    }
+}
+
+impl Walk {
+    fn hold(&mut self, held: Held, at: usize) {
+        self.looked.busy += 1;
+        self.looked.uncertain += u64::from(held.verdict.is_tie());
+        self.per_program[at] += 1;
+        self.looked.held.push(held);
+        if self.looked.held.len() >= 4 * Looked::MOST_HELD {
+            self.keep_oldest_held();
+        }
+    }
+
+    fn keep_oldest_held(&mut self) {
+        self.looked.held.sort_by_key(|held| std::cmp::Reverse(held.age));
+        self.looked.held.truncate(Looked::MOST_HELD);
+    }
+
+    fn keep_oldest_witnesses(&mut self) {
+        self.witnesses.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+        self.witnesses.truncate(MOST_WITNESSES);
+    }
+
+    fn finish(mut self, listeners: &[Listener]) -> Looked {
+        self.keep_oldest_held();
+        let mut programs: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+        for (listener, count) in listeners.iter().zip(&self.per_program) {
+            if *count > 0 {
+                *programs.entry(&listener.program).or_default() += count;
+            }
+        }
+        self.looked.programs = programs.into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
+        self.looked
+    }
+}
+
+/// The verdict, with the one thing that is not in the rules: a connection that waits to be accepted.
+fn verdict_of(row: &Row<'_>, seen: &Seen, history: &super::verdict::History, holds: &Holds) -> Verdict {
+    let open = matches!(row.state, TcpState::Established | TcpState::CloseWait);
+    if open && row.inode == 0 {
+        return Verdict::Busy(Why::Unaccepted);
+    }
+    judge(seen, history, None, holds)
+}
+
+fn see(row: &Row<'_>) -> Seen {
+    let stage = match row.state {
+        TcpState::SynRecv | TcpState::NewSynRecv | TcpState::SynSent => Stage::Opening,
+        TcpState::Established => Stage::Open,
+        TcpState::CloseWait => Stage::HalfClosed,
+        TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck => Stage::Closing,
+        TcpState::FinWait2 | TcpState::TimeWait | TcpState::Close => Stage::Closed,
+        // What the kernel may add one day is not taken for idle.
+        _ => Stage::Open,
+    };
+    let info = row.info.as_ref();
+    Seen {
+        stage,
+        unread: row.rqueue,
+        unsent: row.wqueue,
+        ages: info.and_then(ages),
+        received: info.and_then(Info::bytes_received).unwrap_or_default(),
+        sent: info.and_then(Info::bytes_sent).unwrap_or_default(),
+        pure_acks: info.and_then(pure_acks).unwrap_or_default(),
+    }
+}
+
+/// Withheld as a whole by a kernel without byte counters: no bytes received would look like no request.
+fn ages(info: &Info<'_>) -> Option<Ages> {
+    info.bytes_received()?;
+    Some(Ages { received: info.last_data_recv()?, sent: info.last_data_sent()?, ack: info.last_ack_recv()? })
+}
+
+fn pure_acks(info: &Info<'_>) -> Option<u32> {
+    Some(info.segs_out()?.wrapping_sub(info.data_segs_out()?))
+}
