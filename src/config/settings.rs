@@ -163,3 +163,40 @@ pub struct PoolSpec {
     /// The type's own settings, checked. What a receipt keeps; never a secret.
     pub settings: Value,
 }
+
+impl Network {
+    /// Whether `address` lies in it.
+    #[must_use]
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        use std::net::IpAddr;
+        let (ours, theirs, width) = match (self.address, address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                (u128::from(a.to_bits()), u128::from(b.to_bits()), 32)
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),
+            _ => return false,
+        };
+        let beyond = u32::from(width - self.prefix.min(width));
+        ours.checked_shr(beyond) == theirs.checked_shr(beyond)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_contains_what_shares_its_prefix() {
+        let network = |text: &str, prefix| Network {
+            address: text.parse().unwrap(),
+            prefix,
+        };
+        let contains = |network: Network, text: &str| network.contains(text.parse().unwrap());
+        assert!(contains(network("10.1.0.0", 16), "10.1.255.255"));
+        assert!(!contains(network("10.1.0.0", 16), "10.2.0.0"));
+        assert!(contains(network("0.0.0.0", 0), "10.2.0.0"));
+        assert!(contains(network("::", 0), "fe80::1"));
+        assert!(!contains(network("0.0.0.0", 0), "fe80::1"));
+        assert!(contains(network("10.0.0.1", 32), "10.0.0.1"));
+    }
+}

@@ -2,9 +2,15 @@
 //! (`outcome`).
 
 pub mod cause;
+pub mod engine;
 pub mod event;
+pub mod leave;
+pub mod looker;
 pub mod machine;
 pub mod outcome;
+pub mod rejoin;
+pub mod story;
+pub mod target;
 
 pub use cause::Cause;
 pub use event::{Event, Report};

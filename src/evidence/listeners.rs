@@ -41,12 +41,15 @@ impl Listener {
 pub struct Found {
     /// The listening sockets.
     pub listeners: Vec<Listener>,
+    /// Control groups of the local health checkers.
+    pub checkers: Vec<u64>,
     /// What an operator should know.
     pub notes: Vec<String>,
 }
 
 /// Finds the listening sockets of `units`: by the control group that created them, and, where the listener was inherited (socket
 /// activation) or the host has no control groups of version 2, by who holds them. `name` tells a process's program.
+/// `checker_ports` are the ports on which local health checkers, as a registry's agent, listen themselves.
 ///
 /// # Errors
 /// Something could not be seen: nothing is known then.
@@ -54,22 +57,33 @@ pub fn find(
     root: &Root,
     socket: &mut Socket,
     units: &[Unit],
+    checker_ports: &[u16],
     deadline: Instant,
     name: &dyn Fn(u32) -> Option<String>,
 ) -> anyhow::Result<Found> {
     let mut found = Found::default();
     let mut groups: HashMap<u64, &Unit> = HashMap::new();
     let mut holders: HashMap<u64, (u32, &Unit)> = HashMap::new();
-    let ours = proc::net_namespace(root, std::process::id()).context("read our own network namespace")?;
+    let ours =
+        proc::net_namespace(root, std::process::id()).context("read our own network namespace")?;
     let mut elsewhere = HashSet::new();
     for unit in units {
-        let context = || format!("read the control group {} of {}", unit.control_group, unit.name);
+        let context = || {
+            format!(
+                "read the control group {} of {}",
+                unit.control_group, unit.name
+            )
+        };
         for id in proc::cgroup_ids(root, &unit.control_group).with_context(context)? {
             groups.insert(id, unit);
         }
         for pid in proc::pids_of_cgroup(root, &unit.control_group).with_context(context)? {
-            let space = proc::net_namespace(root, pid)
-                .with_context(|| format!("read the network namespace of process {pid} of {}", unit.name))?;
+            let space = proc::net_namespace(root, pid).with_context(|| {
+                format!(
+                    "read the network namespace of process {pid} of {}",
+                    unit.name
+                )
+            })?;
             if space.is_some() && space != ours && elsewhere.insert(space) {
                 found.notes.push(format!(
                     "process {pid} of {} has a network of its own: its connections can't be seen, and nobody waits for them",
@@ -77,22 +91,39 @@ pub fn find(
                 ));
                 continue;
             }
-            let inodes = proc::socket_inodes(root, pid)
-                .with_context(|| format!("read the open files of process {pid} of {}", unit.name))?;
+            let inodes = proc::socket_inodes(root, pid).with_context(|| {
+                format!("read the open files of process {pid} of {}", unit.name)
+            })?;
             holders.extend(inodes.into_iter().map(|inode| (inode, (pid, unit))));
         }
     }
-    let query = Query { states: States::of(&[TcpState::Listen]), info: false, ..Query::default() };
+    let query = Query {
+        states: States::of(&[TcpState::Listen]),
+        info: false,
+        ..Query::default()
+    };
     let rows = socket
         .dump(&query, deadline, Vec::new, |rows, row| {
             rows.push((row.id.local(), u64::from(row.inode), row.cgroup));
         })
         .context("list the listening sockets")?;
     for (local, inode, group) in rows {
+        // An agent inside a target unit shares its control group with the programs, and 1 is the root: neither tells it apart.
+        if let Some(group) = group
+            && checker_ports.contains(&local.port())
+            && !groups.contains_key(&group)
+            && group > 1
+        {
+            found.checkers.push(group);
+        }
         let holder = holders.get(&inode);
-        let unit = group.and_then(|id| groups.get(&id).copied()).or(holder.map(|(_, unit)| *unit));
+        let unit = group
+            .and_then(|id| groups.get(&id).copied())
+            .or(holder.map(|(_, unit)| *unit));
         let Some(unit) = unit else { continue };
-        let program = holder.and_then(|(pid, _)| name(*pid)).unwrap_or_else(|| unit.name.clone());
+        let program = holder
+            .and_then(|(pid, _)| name(*pid))
+            .unwrap_or_else(|| unit.name.clone());
         let listener = Listener { local, program };
         if !found.listeners.contains(&listener) {
             found.listeners.push(listener);

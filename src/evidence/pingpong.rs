@@ -18,7 +18,9 @@ pub fn read(
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let file = match std::fs::File::open(root.path(table)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && table.ends_with('6') => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && table.ends_with('6') => {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         let mut reader = BufReader::with_capacity(64 << 10, file);
@@ -79,13 +81,21 @@ mod tests {
     fn the_bit_is_found_by_both_ends_also_for_mapped_addresses() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::at(dir.path());
-        root.replace("/proc/net/tcp", format!("  sl  local_address …\n{V4}{TIME_WAIT}").as_bytes(), 0o444).unwrap();
-        root.replace("/proc/net/tcp6", MAPPED.as_bytes(), 0o444).unwrap();
+        root.replace(
+            "/proc/net/tcp",
+            format!("  sl  local_address …\n{V4}{TIME_WAIT}").as_bytes(),
+            0o444,
+        )
+        .unwrap();
+        root.replace("/proc/net/tcp6", MAPPED.as_bytes(), 0o444)
+            .unwrap();
         let ends = |port: u16| {
             let local: SocketAddr = "127.0.0.1:8080".parse().unwrap();
             (local, SocketAddr::new("127.0.0.2".parse().unwrap(), port))
         };
-        let mut wanted: HashMap<_, _> = [50_000, 50_001, 50_002].map(|port| (ends(port), None)).into();
+        let mut wanted: HashMap<_, _> = [50_000, 50_001, 50_002]
+            .map(|port| (ends(port), None))
+            .into();
         read(&root, &mut wanted).unwrap();
         assert_eq!(wanted[&ends(50_000)], Some(true));
         assert_eq!(wanted[&ends(50_001)], Some(false));

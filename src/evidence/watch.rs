@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use sockdiag::{Info, Query, Row, Socket, SocketId, States, TcpState};
 
 use super::listeners::{self, Found, Listener, Unit};
+use super::memory::Memory;
+use super::pingpong;
 use super::verdict::{Ages, Holds, Seen, Stage, Verdict, Why, judge};
-use super::{Memory, pingpong};
 use crate::config::{Network, WatchSettings};
 use crate::drain::event::{Held, Looked};
 use crate::drain::machine::Depth;
@@ -31,6 +32,7 @@ pub struct Watch {
     units: Vec<Unit>,
     holds: Holds,
     ignore: Vec<Network>,
+    checker_ports: Vec<u16>,
     /// Control groups of local checkers: their connections neither arrive nor hold.
     checkers: Vec<u64>,
     listeners: Vec<Listener>,
@@ -58,7 +60,7 @@ struct Walk {
 }
 
 impl Watch {
-    /// Watches what `units` listen on. `checkers` are control group ids of local health checkers.
+    /// Watches what `units` listen on. `checker_ports` are those on which local health checkers listen themselves.
     ///
     /// # Errors
     /// The kernel does not answer sock_diag.
@@ -66,15 +68,19 @@ impl Watch {
         root: &Root,
         units: Vec<Unit>,
         settings: &WatchSettings,
-        checkers: Vec<u64>,
+        checker_ports: Vec<u16>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             root: root.clone(),
             socket: Socket::open().context("open a sock_diag socket")?,
             units,
-            holds: Holds { pause: settings.pause, uncertain: settings.uncertain_hold },
+            holds: Holds {
+                pause: settings.pause,
+                uncertain: settings.uncertain_hold,
+            },
             ignore: settings.ignore.clone(),
-            checkers,
+            checker_ports,
+            checkers: Vec::new(),
             listeners: Vec::new(),
             memory: Memory::new(Instant::now()),
             witnesses: Vec::new(),
@@ -89,9 +95,21 @@ impl Watch {
     /// Something could not be seen.
     pub fn discover(&mut self, name: &dyn Fn(u32) -> Option<String>) -> anyhow::Result<Found> {
         let deadline = Instant::now() + LONGEST_LOOK;
-        let found = listeners::find(&self.root, &mut self.socket, &self.units, deadline, name)?;
+        let found = listeners::find(
+            &self.root,
+            &mut self.socket,
+            &self.units,
+            &self.checker_ports,
+            deadline,
+            name,
+        )?;
+        self.checkers.clone_from(&found.checkers);
         for listener in &found.listeners {
-            if !self.listeners.iter().any(|known| known.local == listener.local) {
+            if !self
+                .listeners
+                .iter()
+                .any(|known| known.local == listener.local)
+            {
                 self.listeners.push(listener.clone());
             }
         }
@@ -122,7 +140,13 @@ impl Watch {
     /// The age of the oldest witness that is still busy beyond doubt.
     fn oldest_busy(&mut self) -> anyhow::Result<Option<Duration>> {
         let now = Instant::now();
-        let Self { socket, memory, holds, witnesses, .. } = self;
+        let Self {
+            socket,
+            memory,
+            holds,
+            witnesses,
+            ..
+        } = self;
         let mut oldest = None;
         let look = |_, row: Option<&Row<'_>>| {
             let Some(row) = row else { return };
@@ -150,11 +174,26 @@ impl Watch {
             // An empty filter would mean every socket of the host.
             return Ok(Looked::default());
         }
-        let since = self.looked.map_or(Duration::ZERO, |looked| now.duration_since(looked));
-        let states = States::ALL.without(TcpState::Listen).without(TcpState::Close);
-        let query = Query { states, ports: &ports, ..Query::default() };
+        let since = self
+            .looked
+            .map_or(Duration::ZERO, |looked| now.duration_since(looked));
+        let states = States::ALL
+            .without(TcpState::Listen)
+            .without(TcpState::Close);
+        let query = Query {
+            states,
+            ports: &ports,
+            ..Query::default()
+        };
         self.memory.begin();
-        let Self { socket, memory, holds, listeners, ignore, .. } = self;
+        let Self {
+            socket,
+            memory,
+            holds,
+            listeners,
+            ignore,
+            ..
+        } = self;
         let start = || Walk {
             looked: Looked::default(),
             per_program: vec![0; listeners.len()],
@@ -166,13 +205,16 @@ impl Watch {
             .dump(&query, deadline, start, |walk, row| {
                 let local = row.id.local();
                 let peer = row.id.remote();
-                let Some(at) = listeners.iter().position(|listener| listener.takes(local)) else { return };
+                let Some(at) = listeners.iter().position(|listener| listener.takes(local)) else {
+                    return;
+                };
                 if checks.contains(&peer) {
                     return;
                 }
                 let ignored = ignore.iter().any(|network| network.contains(peer.ip()));
                 if row.state == TcpState::TimeWait {
-                    let age = TIME_WAIT.saturating_sub(Duration::from_millis(row.timer_expires.into()));
+                    let age =
+                        TIME_WAIT.saturating_sub(Duration::from_millis(row.timer_expires.into()));
                     // A local checker's connection can't be told from others once it is closed.
                     let new = age < since && !peer.ip().is_loopback() && !ignored;
                     walk.closed_since += u64::from(new);
@@ -222,7 +264,11 @@ impl Watch {
     fn break_ties(&self, walk: &mut Walk) -> anyhow::Result<()> {
         let mut bits = HashMap::new();
         if walk.looked.busy == 0 && !walk.ties.is_empty() {
-            bits = walk.ties.iter().map(|(_, _, held, _)| ((held.local, held.peer), None)).collect();
+            bits = walk
+                .ties
+                .iter()
+                .map(|(_, _, held, _)| ((held.local, held.peer), None))
+                .collect();
             pingpong::read(&self.root, &mut bits).context("read /proc/net/tcp")?;
         }
         for (seen, history, mut held, at) in std::mem::take(&mut walk.ties) {
@@ -242,8 +288,15 @@ impl Watch {
         if self.checkers.is_empty() {
             return Ok(HashSet::new());
         }
-        let states = States::ALL.without(TcpState::Listen).without(TcpState::TimeWait);
-        let query = Query { states, cgroups: &self.checkers, info: false, ..Query::default() };
+        let states = States::ALL
+            .without(TcpState::Listen)
+            .without(TcpState::TimeWait);
+        let query = Query {
+            states,
+            cgroups: &self.checkers,
+            info: false,
+            ..Query::default()
+        };
         self.socket
             .dump(&query, deadline, HashSet::new, |ends, row| {
                 ends.insert(row.id.local());
@@ -264,12 +317,15 @@ impl Walk {
     }
 
     fn keep_oldest_held(&mut self) {
-        self.looked.held.sort_by_key(|held| std::cmp::Reverse(held.age));
+        self.looked
+            .held
+            .sort_by_key(|held| std::cmp::Reverse(held.age));
         self.looked.held.truncate(Looked::MOST_HELD);
     }
 
     fn keep_oldest_witnesses(&mut self) {
-        self.witnesses.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+        self.witnesses
+            .sort_by_key(|(age, _)| std::cmp::Reverse(*age));
         self.witnesses.truncate(MOST_WITNESSES);
     }
 
@@ -281,13 +337,21 @@ impl Walk {
                 *programs.entry(&listener.program).or_default() += count;
             }
         }
-        self.looked.programs = programs.into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
+        self.looked.programs = programs
+            .into_iter()
+            .map(|(name, n)| (name.to_owned(), n))
+            .collect();
         self.looked
     }
 }
 
 /// The verdict, with the one thing that is not in the rules: a connection that waits to be accepted.
-fn verdict_of(row: &Row<'_>, seen: &Seen, history: &super::verdict::History, holds: &Holds) -> Verdict {
+fn verdict_of(
+    row: &Row<'_>,
+    seen: &Seen,
+    history: &super::verdict::History,
+    holds: &Holds,
+) -> Verdict {
     let open = matches!(row.state, TcpState::Established | TcpState::CloseWait);
     if open && row.inode == 0 {
         return Verdict::Busy(Why::Unaccepted);
@@ -320,7 +384,11 @@ fn see(row: &Row<'_>) -> Seen {
 /// Withheld as a whole by a kernel without byte counters: no bytes received would look like no request.
 fn ages(info: &Info<'_>) -> Option<Ages> {
     info.bytes_received()?;
-    Some(Ages { received: info.last_data_recv()?, sent: info.last_data_sent()?, ack: info.last_ack_recv()? })
+    Some(Ages {
+        received: info.last_data_recv()?,
+        sent: info.last_data_sent()?,
+        ack: info.last_ack_recv()?,
+    })
 }
 
 fn pure_acks(info: &Info<'_>) -> Option<u32> {

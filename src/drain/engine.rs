@@ -1,0 +1,446 @@
+//! Does what the machine decides: threads that can't be trusted to end do the work, one loop over one channel hears of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::event::{Event, Looked, Phase, PoolStep, Report};
+use super::leave::Leaving;
+use super::looker::{Looker, Seen};
+use super::machine::{Action, Depth, Input, Machine};
+use super::story::Story;
+use super::{Cause, Outcome, rejoin, target};
+use crate::config::{PoolSpec, Settings};
+use crate::evidence::Glance;
+use crate::receipts::{Run, Store, boot_clock};
+use crate::systemd::{self, Notifier, Snapshot, UnitState};
+use crate::world::{Deadline, Root};
+use crate::{exit, pools};
+
+/// What the threads tell.
+#[derive(Debug)]
+pub enum Message {
+    /// PID 1's answer.
+    Snapshot(Result<Snapshot, String>),
+    /// A step of the pool of that name.
+    Pool(String, PoolStep),
+    /// A pool is done with: known to send nothing more, or not.
+    Resolved(bool),
+    /// What is watched.
+    Seen(Seen),
+    /// An answer to a look.
+    Look(anyhow::Result<Glance>),
+    /// Somebody asks to end it.
+    Request(Request),
+    /// Something went wrong on the side.
+    Note(String),
+}
+
+/// What somebody asks of a running drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Go on at once.
+    Skip,
+    /// Undo it.
+    Abort,
+}
+
+/// How a drain is to be run.
+#[derive(Debug)]
+pub struct Order {
+    /// The file system.
+    pub root: Root,
+    /// The settings.
+    pub settings: Settings,
+    /// What reading the settings had to say.
+    pub notes: Vec<String>,
+    /// Run by systemd when it stops the hook.
+    pub as_hook: bool,
+    /// A deadline given by hand.
+    pub limit: Option<Duration>,
+}
+
+/// PID 1 has this long to answer; without it the cause is unknown, and that is a shutdown.
+const SNAPSHOT: Duration = Duration::from_secs(2);
+/// systemd hears of us this often.
+const BEAT: Duration = Duration::from_secs(5);
+/// And waits this much longer each time.
+const EXTENSION: Duration = Duration::from_secs(30);
+/// The process is gone this long after the drain's deadline, whatever hangs (DESIGN 5.4 allows a second).
+const GRACE: Duration = Duration::from_millis(800);
+/// What ending may take: the report on disk, the journal.
+const ENDING: Duration = Duration::from_millis(500);
+/// What undoing the leave may take.
+const UNDO: Duration = Duration::from_secs(20);
+
+/// A drain under way.
+struct Engine<'a> {
+    order: &'a Order,
+    tell: Sender<Message>,
+    inbox: Receiver<Message>,
+    hear: &'a mut dyn FnMut(Duration, &Event),
+    story: Story,
+    began: Instant,
+    store: Arc<Store>,
+    run: Run,
+    over: Arc<AtomicBool>,
+    deadline: Arc<RwLock<Instant>>,
+    unresolved: usize,
+}
+
+/// Runs the drain to its end. The caller holds the lock, and tells `requests` what is asked of the drain meanwhile. Every event goes
+/// to `hear`, with the time since the beginning.
+pub fn run(
+    order: &Order,
+    inbox: (Sender<Message>, Receiver<Message>),
+    hear: &mut dyn FnMut(Duration, &Event),
+) -> Report {
+    let began = Instant::now();
+    let (tell, inbox) = inbox;
+    let names = target::unit_names(&order.settings.units);
+    ask_pid_1(names.clone(), tell.clone());
+    let (store, damaged) = Store::open_or_set_aside(&order.root);
+    let (run, resumed) = Run::begin_or_resume(&order.root);
+    let mut engine = Engine {
+        order,
+        tell,
+        inbox,
+        hear,
+        story: Story::new(&run.id, Timestamp::now()),
+        began,
+        store: Arc::new(store),
+        run,
+        over: Arc::new(AtomicBool::new(false)),
+        deadline: Arc::new(RwLock::new(began + order.settings.deadline.shutdown)),
+        unresolved: 0,
+    };
+    let gates = engine.prepare();
+    let (snapshot, early) = engine.await_snapshot();
+    let (cause, units) = engine.judge_cause(&names, snapshot);
+    engine.set_limit(cause, resumed);
+    for note in order.notes.iter().cloned().chain(damaged) {
+        engine.say(Event::Note { text: note });
+    }
+    let idle = cause == Cause::CrashRestart || target::watched(&units).is_empty();
+    if idle {
+        let what = if units.is_empty() { names.join(", ") } else { ids(&units).join(", ") };
+        engine.say(Event::Note { text: format!("{what} is not running: nothing to drain") });
+        return engine.end(Outcome::NothingToDo);
+    }
+    engine.say(Event::Phase { phase: Phase::Leaving });
+    for gate in &gates {
+        // A pool's thread that is gone has said why.
+        let _ = gate.send(());
+    }
+    let outcome = engine.wait(units, early);
+    engine.end(outcome)
+}
+
+fn ids(units: &[UnitState]) -> Vec<String> {
+    units.iter().map(|unit| unit.id.clone()).collect()
+}
+
+fn ask_pid_1(names: Vec<String>, tell: Sender<Message>) {
+    std::thread::spawn(move || {
+        let mut names = names;
+        names.push(systemd::HOOK.to_owned());
+        let answer = systemd::snapshot(&names, Deadline::after(SNAPSHOT));
+        tell.send(Message::Snapshot(answer.map_err(|error| error.to_string())))
+    });
+}
+
+impl Engine<'_> {
+    /// Starts a thread a pool. Each reads what stands there, and then waits at its gate.
+    fn prepare(&mut self) -> Vec<Sender<()>> {
+        let mut gates = Vec::new();
+        for spec in &self.order.settings.pools {
+            self.unresolved += 1;
+            self.story.pool(spec);
+            match pools::build(spec) {
+                Ok(pool) => gates.push(self.start_leaving(spec, pool)),
+                Err(error) => {
+                    let failed = PoolStep::Failed { error: error.to_string() };
+                    let _ = self.tell.send(Message::Pool(spec.name.clone(), failed));
+                    let _ = self.tell.send(Message::Resolved(false));
+                }
+            }
+        }
+        gates
+    }
+
+    fn start_leaving(&self, spec: &PoolSpec, pool: Box<dyn pools::Pool>) -> Sender<()> {
+        let (gate, closed) = channel();
+        let tell = self.tell.clone();
+        let name = spec.name.clone();
+        let leaving = Leaving {
+            drain: self.run.id.clone(),
+            spec: spec.clone(),
+            pool,
+            root: self.order.root.clone(),
+            store: self.store.clone(),
+            over: self.over.clone(),
+            deadline: self.deadline.clone(),
+        };
+        std::thread::spawn(move || {
+            let left = leaving.run(&closed, |step| {
+                let _ = tell.send(Message::Pool(name.clone(), step));
+            });
+            tell.send(Message::Resolved(left))
+        });
+        gate
+    }
+
+    /// PID 1's answer, and what else came in before it.
+    fn await_snapshot(&self) -> (Result<Snapshot, String>, Vec<Message>) {
+        // The thread's own limit comes first; this one is for a thread that is stuck.
+        let deadline = Deadline::after(SNAPSHOT + BEAT / 10);
+        let mut early = Vec::new();
+        loop {
+            match self.inbox.recv_timeout(deadline.left()) {
+                Ok(Message::Snapshot(answer)) => return (answer, early),
+                Ok(other) => early.push(other),
+                Err(_) => return (Err("no answer in time".to_owned()), early),
+            }
+        }
+    }
+
+    /// Why it runs, and the units of the target that are there.
+    fn judge_cause(
+        &mut self,
+        names: &[String],
+        snapshot: Result<Snapshot, String>,
+    ) -> (Cause, Vec<UnitState>) {
+        match snapshot {
+            Ok(snapshot) => {
+                let cause = Cause::decide(&snapshot, systemd::HOOK, names, self.order.as_hook);
+                let loaded = |unit: &UnitState| {
+                    unit.load_state != "not-found" && names.contains(&unit.name)
+                };
+                (cause, snapshot.units.into_iter().filter(loaded).collect())
+            }
+            Err(error) => {
+                self.order_note(format!("PID 1 does not say why ({error}); taken for a shutdown"));
+                let units = names.iter().map(|name| target::assumed(name)).collect();
+                (Cause::Unknown, units)
+            }
+        }
+    }
+
+    fn order_note(&mut self, text: String) {
+        self.say(Event::Note { text });
+    }
+
+    fn set_limit(&mut self, cause: Cause, resumed: bool) {
+        let limit = self.order.limit.unwrap_or_else(|| cause.deadline(&self.order.settings.deadline));
+        self.run.cause = cause;
+        self.run.limit = limit;
+        // A drain that was killed and is run again keeps its deadline, unless that has passed.
+        let used = boot_clock().saturating_sub(self.run.began);
+        let left = if used < limit { limit - used } else { limit };
+        let end = Instant::now() + left;
+        *self.deadline.write().unwrap_or_else(PoisonError::into_inner) = end;
+        watchdog(self.deadline.clone());
+        let id = self.run.id.clone();
+        self.say(Event::Began { id, cause, limit, resumed });
+    }
+
+    /// Looks, listens and decides until it is over.
+    fn wait(&mut self, units: Vec<UnitState>, early: Vec<Message>) -> Outcome {
+        let settings = &self.order.settings;
+        let looker = Looker {
+            root: self.order.root.clone(),
+            units,
+            settings: settings.watch.clone(),
+            pools: settings.pools.clone(),
+        }
+        .start(self.tell.clone());
+        let notifier = if self.order.as_hook { Notifier::from_env() } else { Notifier::none() };
+        let now = Instant::now();
+        let mut machine = Machine::new(now, self.end_at(), settings.settle, self.unresolved);
+        let mut next_beat = now;
+        let mut early = early.into_iter();
+        let mut input = Some(Input::Tick);
+        loop {
+            let now = Instant::now();
+            for action in input.take().map(|input| machine.handle(now, input)).unwrap_or_default() {
+                match action {
+                    Action::Enter(Phase::Ended) => {}
+                    Action::Enter(phase) => self.say(Event::Phase { phase }),
+                    Action::Look(depth) => self.ask(&looker, depth),
+                    Action::Finish(outcome) => return outcome,
+                }
+            }
+            if now >= next_beat {
+                next_beat = now + BEAT;
+                notifier.tell(&self.story.status(machine.deadline()), EXTENSION);
+            }
+            let message = match early.next() {
+                Some(message) => Ok(message),
+                None => {
+                    let wake = machine.wake().min(next_beat);
+                    self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now()))
+                }
+            };
+            input = match message {
+                Ok(message) => self.hear(message),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Some(Input::Tick),
+            };
+        }
+    }
+
+    fn ask(&self, looker: &Sender<Depth>, depth: Depth) {
+        if looker.send(depth).is_err() {
+            let gone = anyhow::anyhow!("the thread that looks has ended");
+            let _ = self.tell.send(Message::Look(Err(gone)));
+        }
+    }
+
+    /// What a message means for the machine.
+    fn hear(&mut self, message: Message) -> Option<Input> {
+        match message {
+            Message::Snapshot(_) => None,
+            Message::Note(text) => {
+                self.say(Event::Note { text });
+                None
+            }
+            Message::Pool(pool, step) => {
+                self.say(Event::Pool { pool, step });
+                None
+            }
+            Message::Resolved(left) => {
+                self.unresolved -= 1;
+                Some(Input::PoolResolved { left })
+            }
+            Message::Seen(seen) => {
+                self.seen(seen);
+                None
+            }
+            Message::Look(Ok(Glance::StillBusy(oldest))) => Some(Input::StillBusy { oldest }),
+            Message::Look(Ok(Glance::Whole(looked, cost))) => {
+                let input = Input::Whole {
+                    busy: looked.busy,
+                    arrived: looked.arrived > 0,
+                    oldest: looked.oldest(),
+                    cost,
+                };
+                self.say(Event::Looked(looked));
+                Some(input)
+            }
+            Message::Look(Err(error)) => {
+                self.say(Event::Blind { error: format!("{error:#}") });
+                Some(Input::Blind)
+            }
+            Message::Request(Request::Skip) => Some(Input::Skip),
+            Message::Request(Request::Abort) if self.run.cause.is_shutdown() => {
+                self.order_note("the machine is going down: it can't be undone, only skipped".to_owned());
+                None
+            }
+            Message::Request(Request::Abort) => Some(Input::Abort),
+        }
+    }
+
+    fn seen(&mut self, seen: Seen) {
+        for text in seen.notes {
+            self.say(Event::Note { text });
+        }
+        let listeners =
+            seen.listeners.iter().map(|l| (l.program.clone(), l.local.port())).collect();
+        self.say(Event::Found { units: seen.mark.units.clone(), listeners });
+        // A disk that hangs must not hold up this loop.
+        let (store, id, tell) = (self.store.clone(), self.run.id.clone(), self.tell.clone());
+        std::thread::spawn(move || {
+            if let Err(error) = store.mark(&id, seen.mark) {
+                let text = format!("rejoin will not know what was up: {error:#}");
+                let _ = tell.send(Message::Note(text));
+            }
+        });
+    }
+
+    fn end_at(&self) -> Instant {
+        *self.deadline.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everybody.
+    fn say(&mut self, event: Event) {
+        let at = self.began.elapsed();
+        self.story.take(at, &event);
+        if let Event::Began { .. } | Event::Phase { .. } = event {
+            self.run.phase = self.story.phase().to_string();
+            // For those who watch; the drain itself does not need it.
+            let _ = self.run.write(&self.order.root);
+        }
+        (self.hear)(at, &event);
+    }
+
+    fn end(mut self, outcome: Outcome) -> Report {
+        self.over.store(true, Ordering::Relaxed);
+        let mut outcome = outcome;
+        if outcome == Outcome::Aborted && !self.undo() {
+            outcome = Outcome::Skipped;
+        }
+        let left = self.story.all_left() || matches!(outcome, Outcome::NothingToDo);
+        let code = exit::of(outcome, left);
+        let report = self.story.report(outcome, code, self.began.elapsed(), self.run.limit);
+        self.run.ended = Some((outcome, code));
+        self.run.phase = Phase::Ended.to_string();
+        let (root, run, store) = (self.order.root.clone(), self.run.clone(), self.store.clone());
+        let (kept, keep) = channel();
+        let copy = report.clone();
+        std::thread::spawn(move || {
+            let ended = run.write(&root).map_err(anyhow::Error::from);
+            let tidy = store.drop_empty();
+            let history = serde_json::to_value(&copy)
+                .map_err(anyhow::Error::from)
+                .and_then(|report| crate::receipts::keep(&root, &run.id, &report));
+            kept.send(ended.and(tidy).and(history))
+        });
+        // A failing report never changes the outcome, and never holds it up.
+        match keep.recv_timeout(ENDING) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.order_note(format!("the report is not kept: {error:#}")),
+            Err(_) => self.order_note("the report is not kept: the disk does not answer".to_owned()),
+        }
+        self.say(Event::Ended(Box::new(report.clone())));
+        report
+    }
+
+    /// Takes the host back into the pools it was taken out of; whether that worked.
+    fn undo(&mut self) -> bool {
+        let deadline = Deadline::after(UNDO);
+        // A pool still being left must not be left after it was rejoined.
+        while self.unresolved > 0 {
+            match self.inbox.recv_timeout(deadline.left()) {
+                Ok(message) => drop(self.hear(message)),
+                Err(_) => break,
+            }
+        }
+        let mut fine = self.unresolved == 0;
+        for (pool, result) in rejoin::undo(&self.order.root, &self.store, deadline) {
+            match result {
+                Ok(_) => self.say(Event::Pool { pool, step: PoolStep::Rejoined }),
+                Err(error) => {
+                    fine = false;
+                    self.order_note(format!("{pool} is not rejoined: {error:#}; `drainctl rejoin` tries again"));
+                }
+            }
+        }
+        fine
+    }
+}
+
+/// Ends the process shortly after the drain's deadline, should anything keep the loop from doing it.
+fn watchdog(deadline: Arc<RwLock<Instant>>) {
+    std::thread::spawn(move || {
+        loop {
+            let end = *deadline.read().unwrap_or_else(PoisonError::into_inner) + GRACE;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                std::process::exit(exit::DEADLINE.into());
+            }
+            std::thread::sleep(left);
+        }
+    });
+}

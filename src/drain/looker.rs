@@ -1,0 +1,111 @@
+//! The thread that looks: it may be stuck in the kernel or in /proc without holding up the drain's own deadline.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::engine::Message;
+use super::machine::Depth;
+use super::target::{Programs, watched};
+use crate::config::{PoolSpec, WatchSettings};
+use crate::evidence::{Glance, Listener, Watch};
+use crate::receipts::TargetMark;
+use crate::systemd::UnitState;
+use crate::world::Root;
+
+/// What the target listens on is looked up again this often: a program may have been restarted.
+const REDISCOVER: Duration = Duration::from_secs(5);
+
+/// What it found before its first look.
+#[derive(Debug)]
+pub struct Seen {
+    /// What is watched.
+    pub listeners: Vec<Listener>,
+    /// What rejoin has to wait for.
+    pub mark: TargetMark,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// What it is told.
+#[derive(Clone, Debug)]
+pub struct Looker {
+    /// The file system.
+    pub root: Root,
+    /// The target's units.
+    pub units: Vec<UnitState>,
+    /// How connections are judged.
+    pub settings: WatchSettings,
+    /// The pools: those with an agent on this host have health checks that are no traffic.
+    pub pools: Vec<PoolSpec>,
+}
+
+impl Looker {
+    /// Starts the thread; one look is answered for each depth sent. It ends with the sender.
+    pub fn start(self, tell: Sender<Message>) -> Sender<Depth> {
+        let (ask, asked) = channel();
+        std::thread::spawn(move || self.run(&asked, &tell));
+        ask
+    }
+
+    fn run(self, asked: &Receiver<Depth>, tell: &Sender<Message>) {
+        let programs = Programs::ask(&self.root, &self.units);
+        let mut eye = Eye { looker: self, programs, watch: None, told: false };
+        while let Ok(depth) = asked.recv() {
+            let answer = eye.look(depth, tell);
+            if answer.is_err() {
+                // A socket that failed is opened again; what was remembered of the connections goes with it.
+                eye.watch = None;
+            }
+            if tell.send(Message::Look(answer)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The state of the thread.
+struct Eye {
+    looker: Looker,
+    programs: Programs,
+    watch: Option<(Watch, Instant)>,
+    told: bool,
+}
+
+impl Eye {
+    fn look(&mut self, depth: Depth, tell: &Sender<Message>) -> anyhow::Result<Glance> {
+        let Looker { root, units, settings, pools } = &self.looker;
+        let name = |pid| self.programs.name(root, pid);
+        let (watch, discovered) = match &mut self.watch {
+            Some(watch) => watch,
+            none => {
+                let ports = pools.iter().filter_map(local_port).collect();
+                let mut watch = Watch::new(root, watched(units), settings, ports)?;
+                let found = watch.discover(&name)?;
+                if !self.told {
+                    self.told = true;
+                    let ports = watch.listeners().iter().map(|l| l.local.port()).collect();
+                    let _ = tell.send(Message::Seen(Seen {
+                        listeners: watch.listeners().to_vec(),
+                        mark: self.programs.mark(units, ports),
+                        notes: self.programs.notes.iter().cloned().chain(found.notes).collect(),
+                    }));
+                }
+                none.insert((watch, Instant::now()))
+            }
+        };
+        if depth == Depth::Whole && discovered.elapsed() >= REDISCOVER {
+            watch.discover(&name)?;
+            *discovered = Instant::now();
+        }
+        watch.look(depth)
+    }
+}
+
+/// The port on which a pool's agent listens on this host; it checks the programs' health, and that is no traffic.
+fn local_port(pool: &PoolSpec) -> Option<u16> {
+    let address = pool.settings.get("address")?.as_str()?;
+    let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"))?;
+    let (host, port) = rest.split('/').next()?.rsplit_once(':')?;
+    let local = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
+    if local { port.parse().ok() } else { None }
+}

@@ -1,0 +1,107 @@
+//! The target: its units, its programs, and what it listens on.
+
+use std::time::Duration;
+
+use crate::evidence::Unit;
+use crate::receipts::TargetMark;
+use crate::supervisord::{self, Owner, Program, State, Supervisord};
+use crate::systemd::UnitState;
+use crate::world::{Deadline, Root};
+
+/// The units tried when none is configured: Debian's name and upstream's.
+pub const USUAL_UNITS: [&str; 2] = ["supervisor.service", "supervisord.service"];
+
+/// The most that supervisord may take to list its programs. They only give names; the sockets don't wait for them.
+const NAMES_LIMIT: Duration = Duration::from_secs(1);
+
+/// The target's programs, as far as they are known.
+#[derive(Debug, Default)]
+pub struct Programs {
+    /// Each supervisord's main process with its programs.
+    servers: Vec<(u32, Vec<Program>)>,
+    /// Main processes of units without a supervisord, with the unit's name.
+    others: Vec<(u32, String)>,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// The units to ask PID 1 for.
+#[must_use]
+pub fn unit_names(configured: &[String]) -> Vec<String> {
+    if configured.is_empty() { USUAL_UNITS.map(str::to_owned).to_vec() } else { configured.to_vec() }
+}
+
+/// Those of `units` that have a control group, and so may have sockets.
+#[must_use]
+pub fn watched(units: &[UnitState]) -> Vec<Unit> {
+    units
+        .iter()
+        .filter(|unit| !unit.control_group.is_empty())
+        .map(|unit| Unit { name: unit.id.clone(), control_group: unit.control_group.clone() })
+        .collect()
+}
+
+impl Programs {
+    /// Asks each supervisord among `units` for its programs.
+    #[must_use]
+    pub fn ask(root: &Root, units: &[UnitState]) -> Self {
+        let mut all = Self::default();
+        for unit in units.iter().filter(|unit| unit.main_pid != 0) {
+            let pid = unit.main_pid;
+            match Supervisord::of(root, pid) {
+                Ok(None) => all.others.push((pid, unit.id.clone())),
+                Ok(Some(server)) => match server.programs(Deadline::after(NAMES_LIMIT)) {
+                    Ok(programs) => all.servers.push((pid, programs)),
+                    Err(error) => all.unnamed(unit, &error),
+                },
+                Err(error) => all.unnamed(unit, &error),
+            }
+        }
+        all
+    }
+
+    fn unnamed(&mut self, unit: &UnitState, error: &supervisord::Error) {
+        self.notes.push(format!("the programs of {} can't be told by name: {error}", unit.id));
+        self.others.push((unit.main_pid, unit.id.clone()));
+    }
+
+    /// The program that the process `pid` belongs to.
+    #[must_use]
+    pub fn name(&self, root: &Root, pid: u32) -> Option<String> {
+        for (main, programs) in &self.servers {
+            match supervisord::owner(root, *main, programs, pid) {
+                Ok(Owner::Program(program)) => return Some(program.label()),
+                Ok(Owner::Supervisord) => return Some("supervisord".to_owned()),
+                Ok(Owner::Leftover) | Err(_) => {}
+            }
+        }
+        // A process that no supervisord owns, in a unit that has one: left over by one that crashed.
+        let leftover = !self.servers.is_empty() && self.others.is_empty();
+        leftover.then(|| format!("leftover process {pid}"))
+    }
+
+    /// What is up now, for rejoin to wait for.
+    #[must_use]
+    pub fn mark(&self, units: &[UnitState], ports: Vec<u16>) -> TargetMark {
+        let running = |program: &&Program| program.state == State::Running;
+        let programs =
+            self.servers.iter().flat_map(|(_, all)| all.iter().filter(running).map(Program::label));
+        TargetMark {
+            units: units.iter().map(|unit| unit.id.clone()).collect(),
+            programs: programs.collect(),
+            ports,
+        }
+    }
+
+    /// Those of the marked programs that are not running, with their states. One that is not configured any more is not missed.
+    #[must_use]
+    pub fn missing(&self, mark: &TargetMark) -> Vec<String> {
+        let all = || self.servers.iter().flat_map(|(_, programs)| programs);
+        let bad = |program: &&Program| match program.state {
+            State::Running => false,
+            State::Starting | State::Backoff | State::Fatal | State::Unknown => true,
+            State::Stopping | State::Stopped | State::Exited => mark.programs.contains(&program.label()),
+        };
+        all().filter(bad).map(|program| format!("{} is {:?}", program.label(), program.state)).collect()
+    }
+}
