@@ -126,11 +126,19 @@ pub fn run(
     }
     let idle = cause == Cause::CrashRestart || target::watched(&units).is_empty();
     if idle {
-        let what = if units.is_empty() { names.join(", ") } else { ids(&units).join(", ") };
-        engine.say(Event::Note { text: format!("{what} is not running: nothing to drain") });
+        let what = if units.is_empty() {
+            names.join(", ")
+        } else {
+            ids(&units).join(", ")
+        };
+        engine.say(Event::Note {
+            text: format!("{what} is not running: nothing to drain"),
+        });
         return engine.end(Outcome::NothingToDo);
     }
-    engine.say(Event::Phase { phase: Phase::Leaving });
+    engine.say(Event::Phase {
+        phase: Phase::Leaving,
+    });
     for gate in &gates {
         // A pool's thread that is gone has said why.
         let _ = gate.send(());
@@ -162,7 +170,9 @@ impl Engine<'_> {
             match pools::build(spec) {
                 Ok(pool) => gates.push(self.start_leaving(spec, pool)),
                 Err(error) => {
-                    let failed = PoolStep::Failed { error: error.to_string() };
+                    let failed = PoolStep::Failed {
+                        error: error.to_string(),
+                    };
                     let _ = self.tell.send(Message::Pool(spec.name.clone(), failed));
                     let _ = self.tell.send(Message::Resolved(false));
                 }
@@ -216,13 +226,14 @@ impl Engine<'_> {
         match snapshot {
             Ok(snapshot) => {
                 let cause = Cause::decide(&snapshot, systemd::HOOK, names, self.order.as_hook);
-                let loaded = |unit: &UnitState| {
-                    unit.load_state != "not-found" && names.contains(&unit.name)
-                };
+                let loaded =
+                    |unit: &UnitState| unit.load_state != "not-found" && names.contains(&unit.name);
                 (cause, snapshot.units.into_iter().filter(loaded).collect())
             }
             Err(error) => {
-                self.order_note(format!("PID 1 does not say why ({error}); taken for a shutdown"));
+                self.order_note(format!(
+                    "PID 1 does not say why ({error}); taken for a shutdown"
+                ));
                 let units = names.iter().map(|name| target::assumed(name)).collect();
                 (Cause::Unknown, units)
             }
@@ -234,17 +245,28 @@ impl Engine<'_> {
     }
 
     fn set_limit(&mut self, cause: Cause, resumed: bool) {
-        let limit = self.order.limit.unwrap_or_else(|| cause.deadline(&self.order.settings.deadline));
+        let limit = self
+            .order
+            .limit
+            .unwrap_or_else(|| cause.deadline(&self.order.settings.deadline));
         self.run.cause = cause;
         self.run.limit = limit;
         // A drain that was killed and is run again keeps its deadline, unless that has passed.
         let used = boot_clock().saturating_sub(self.run.began);
         let left = if used < limit { limit - used } else { limit };
         let end = Instant::now() + left;
-        *self.deadline.write().unwrap_or_else(PoisonError::into_inner) = end;
+        *self
+            .deadline
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = end;
         watchdog(self.deadline.clone());
         let id = self.run.id.clone();
-        self.say(Event::Began { id, cause, limit, resumed });
+        self.say(Event::Began {
+            id,
+            cause,
+            limit,
+            resumed,
+        });
     }
 
     /// Looks, listens and decides until it is over.
@@ -257,7 +279,11 @@ impl Engine<'_> {
             pools: settings.pools.clone(),
         }
         .start(self.tell.clone());
-        let notifier = if self.order.as_hook { Notifier::from_env() } else { Notifier::none() };
+        let notifier = if self.order.as_hook {
+            Notifier::from_env()
+        } else {
+            Notifier::none()
+        };
         let now = Instant::now();
         let mut machine = Machine::new(now, self.end_at(), settings.settle, self.unresolved);
         let mut next_beat = now;
@@ -265,7 +291,11 @@ impl Engine<'_> {
         let mut input = Some(Input::Tick);
         loop {
             let now = Instant::now();
-            for action in input.take().map(|input| machine.handle(now, input)).unwrap_or_default() {
+            for action in input
+                .take()
+                .map(|input| machine.handle(now, input))
+                .unwrap_or_default()
+            {
                 match action {
                     Action::Enter(Phase::Ended) => {}
                     Action::Enter(phase) => self.say(Event::Phase { phase }),
@@ -281,12 +311,15 @@ impl Engine<'_> {
                 Some(message) => Ok(message),
                 None => {
                     let wake = machine.wake().min(next_beat);
-                    self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now()))
+                    self.inbox
+                        .recv_timeout(wake.saturating_duration_since(Instant::now()))
                 }
             };
             input = match message {
                 Ok(message) => self.hear(message),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Some(Input::Tick),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    Some(Input::Tick)
+                }
             };
         }
     }
@@ -318,7 +351,10 @@ impl Engine<'_> {
                 self.seen(seen);
                 None
             }
-            Message::Look(Ok(Glance::StillBusy(oldest))) => Some(Input::StillBusy { oldest }),
+            Message::Look(Ok(Glance::StillBusy(oldest))) => {
+                self.story.still_busy(self.began.elapsed());
+                Some(Input::StillBusy { oldest })
+            }
             Message::Look(Ok(Glance::Whole(looked, cost))) => {
                 let input = Input::Whole {
                     busy: looked.busy,
@@ -330,12 +366,16 @@ impl Engine<'_> {
                 Some(input)
             }
             Message::Look(Err(error)) => {
-                self.say(Event::Blind { error: format!("{error:#}") });
+                self.say(Event::Blind {
+                    error: format!("{error:#}"),
+                });
                 Some(Input::Blind)
             }
             Message::Request(Request::Skip) => Some(Input::Skip),
             Message::Request(Request::Abort) if self.run.cause.is_shutdown() => {
-                self.order_note("the machine is going down: it can't be undone, only skipped".to_owned());
+                self.order_note(
+                    "the machine is going down: it can't be undone, only skipped".to_owned(),
+                );
                 None
             }
             Message::Request(Request::Abort) => Some(Input::Abort),
@@ -346,9 +386,15 @@ impl Engine<'_> {
         for text in seen.notes {
             self.say(Event::Note { text });
         }
-        let listeners =
-            seen.listeners.iter().map(|l| (l.program.clone(), l.local.port())).collect();
-        self.say(Event::Found { units: seen.mark.units.clone(), listeners });
+        let listeners = seen
+            .listeners
+            .iter()
+            .map(|l| (l.program.clone(), l.local.port()))
+            .collect();
+        self.say(Event::Found {
+            units: seen.mark.units.clone(),
+            listeners,
+        });
         // A disk that hangs must not hold up this loop.
         let (store, id, tell) = (self.store.clone(), self.run.id.clone(), self.tell.clone());
         std::thread::spawn(move || {
@@ -383,10 +429,16 @@ impl Engine<'_> {
         }
         let left = self.story.all_left() || matches!(outcome, Outcome::NothingToDo);
         let code = exit::of(outcome, left);
-        let report = self.story.report(outcome, code, self.began.elapsed(), self.run.limit);
+        let report = self
+            .story
+            .report(outcome, code, self.began.elapsed(), self.run.limit);
         self.run.ended = Some((outcome, code));
         self.run.phase = Phase::Ended.to_string();
-        let (root, run, store) = (self.order.root.clone(), self.run.clone(), self.store.clone());
+        let (root, run, store) = (
+            self.order.root.clone(),
+            self.run.clone(),
+            self.store.clone(),
+        );
         let (kept, keep) = channel();
         let copy = report.clone();
         std::thread::spawn(move || {
@@ -401,7 +453,9 @@ impl Engine<'_> {
         match keep.recv_timeout(ENDING) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.order_note(format!("the report is not kept: {error:#}")),
-            Err(_) => self.order_note("the report is not kept: the disk does not answer".to_owned()),
+            Err(_) => {
+                self.order_note("the report is not kept: the disk does not answer".to_owned())
+            }
         }
         self.say(Event::Ended(Box::new(report.clone())));
         report
@@ -420,10 +474,15 @@ impl Engine<'_> {
         let mut fine = self.unresolved == 0;
         for (pool, result) in rejoin::undo(&self.order.root, &self.store, deadline) {
             match result {
-                Ok(_) => self.say(Event::Pool { pool, step: PoolStep::Rejoined }),
+                Ok(_) => self.say(Event::Pool {
+                    pool,
+                    step: PoolStep::Rejoined,
+                }),
                 Err(error) => {
                     fine = false;
-                    self.order_note(format!("{pool} is not rejoined: {error:#}; `drainctl rejoin` tries again"));
+                    self.order_note(format!(
+                        "{pool} is not rejoined: {error:#}; `drainctl rejoin` tries again"
+                    ));
                 }
             }
         }

@@ -45,7 +45,11 @@ impl Leaving {
         let limit = Deadline::after(self.spec.limit);
         match self.leave(limit, gate, &mut say) {
             Ok(membership) => {
-                say(if membership == Membership::Out { PoolStep::Out } else { PoolStep::NotMember });
+                say(if membership == Membership::Out {
+                    PoolStep::Out
+                } else {
+                    PoolStep::NotMember
+                });
                 true
             }
             Err(Stopped::Over) => false,
@@ -69,7 +73,11 @@ impl Leaving {
         };
         gate.recv().map_err(|_| Stopped::Over)?;
         self.retry(limit, say, |_| {
-            let receipt = Receipt { pool: self.spec.clone(), written: Timestamp::now(), before: before.clone() };
+            let receipt = Receipt {
+                pool: self.spec.clone(),
+                written: Timestamp::now(),
+                before: before.clone(),
+            };
             self.store.add(&self.drain, receipt).map_err(|error| {
                 let error = error.context("no receipt, so nothing is changed");
                 PoolError::new(crate::pools::PoolErrorKind::Local, error)
@@ -99,7 +107,9 @@ impl Leaving {
                 return Ok(Some(membership));
             }
             if self.at_end(limit) {
-                return Err(Stopped::Failed("it agreed, but still sends traffic here".to_owned()));
+                return Err(Stopped::Failed(
+                    "it agreed, but still sends traffic here".to_owned(),
+                ));
             }
             if again.passed() {
                 return Ok(None);
@@ -122,7 +132,10 @@ impl Leaving {
                 return Err(Stopped::Over);
             }
             let deadline = limit.min(self.end()).within(CALL);
-            let error = match call(&Context { deadline, root: self.root.clone() }) {
+            let error = match call(&Context {
+                deadline,
+                root: self.root.clone(),
+            }) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -131,7 +144,10 @@ impl Leaving {
                 return Err(Stopped::Failed(text));
             }
             if said.as_ref() != Some(&text) {
-                say(PoolStep::Retrying { kind: error.kind(), error: text.clone() });
+                say(PoolStep::Retrying {
+                    kind: error.kind(),
+                    error: text.clone(),
+                });
                 said = Some(text);
             }
             pause.take();

@@ -49,7 +49,12 @@ impl Looker {
 
     fn run(self, asked: &Receiver<Depth>, tell: &Sender<Message>) {
         let programs = Programs::ask(&self.root, &self.units);
-        let mut eye = Eye { looker: self, programs, watch: None, told: false };
+        let mut eye = Eye {
+            looker: self,
+            programs,
+            watch: None,
+            told: false,
+        };
         while let Ok(depth) = asked.recv() {
             let answer = eye.look(depth, tell);
             if answer.is_err() {
@@ -73,7 +78,12 @@ struct Eye {
 
 impl Eye {
     fn look(&mut self, depth: Depth, tell: &Sender<Message>) -> anyhow::Result<Glance> {
-        let Looker { root, units, settings, pools } = &self.looker;
+        let Looker {
+            root,
+            units,
+            settings,
+            pools,
+        } = &self.looker;
         let name = |pid| self.programs.name(root, pid);
         let (watch, discovered) = match &mut self.watch {
             Some(watch) => watch,
@@ -87,7 +97,13 @@ impl Eye {
                     let _ = tell.send(Message::Seen(Seen {
                         listeners: watch.listeners().to_vec(),
                         mark: self.programs.mark(units, ports),
-                        notes: self.programs.notes.iter().cloned().chain(found.notes).collect(),
+                        notes: self
+                            .programs
+                            .notes
+                            .iter()
+                            .cloned()
+                            .chain(found.notes)
+                            .collect(),
                     }));
                 }
                 none.insert((watch, Instant::now()))
@@ -104,7 +120,9 @@ impl Eye {
 /// The port on which a pool's agent listens on this host; it checks the programs' health, and that is no traffic.
 fn local_port(pool: &PoolSpec) -> Option<u16> {
     let address = pool.settings.get("address")?.as_str()?;
-    let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"))?;
+    let rest = address
+        .strip_prefix("http://")
+        .or_else(|| address.strip_prefix("https://"))?;
     let (host, port) = rest.split('/').next()?.rsplit_once(':')?;
     let local = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
     if local { port.parse().ok() } else { None }

@@ -11,6 +11,8 @@ use crate::evidence::Settle;
 const PACE: Duration = Duration::from_millis(50);
 /// While waiting, all connections are looked at again this often; in between only the oldest busy ones.
 const WHOLE: Duration = Duration::from_secs(5);
+/// So long before the deadline every look is a whole one.
+const LAST_LOOKS: Duration = Duration::from_millis(500);
 /// A whole look may take one part in this many of the time while waiting.
 const WAITING_SHARE: u32 = 200;
 /// And one part in this many while arrivals are measured.
@@ -232,7 +234,9 @@ impl Machine {
         }
         if !self.looking && now >= self.next_look {
             self.looking = true;
+            // The last looks before the deadline are whole ones: they say what is cut.
             let cheap = self.phase == Phase::Waiting
+                && now + LAST_LOOKS < self.deadline
                 && matches!(self.in_flight, InFlight::Some { .. })
                 && now < self.next_whole;
             actions.push(Action::Look(if cheap {

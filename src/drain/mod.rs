@@ -4,6 +4,7 @@
 pub mod cause;
 pub mod engine;
 pub mod event;
+pub mod join;
 pub mod leave;
 pub mod looker;
 pub mod machine;

@@ -79,7 +79,9 @@ impl Story {
     }
 
     fn pool_step(&mut self, at: Duration, name: &str, step: &PoolStep) {
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == name) else { return };
+        let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == name) else {
+            return;
+        };
         match step {
             PoolStep::Receipt | PoolStep::Rejoined => {}
             PoolStep::Asked => pool.asked = Some(at),
@@ -104,10 +106,17 @@ impl Story {
         self.looked = Some(looked.clone());
     }
 
+    /// Something is known to be in flight still.
+    pub fn still_busy(&mut self, at: Duration) {
+        self.last_busy = Some(at);
+    }
+
     /// What it is doing.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        self.phases.last().map_or(Phase::Leaving, |(phase, _)| *phase)
+        self.phases
+            .last()
+            .map_or(Phase::Leaving, |(phase, _)| *phase)
     }
 
     /// Whether every pool is known to send nothing more.

@@ -28,7 +28,22 @@ pub struct Programs {
 /// The units to ask PID 1 for.
 #[must_use]
 pub fn unit_names(configured: &[String]) -> Vec<String> {
-    if configured.is_empty() { USUAL_UNITS.map(str::to_owned).to_vec() } else { configured.to_vec() }
+    if configured.is_empty() {
+        USUAL_UNITS.map(str::to_owned).to_vec()
+    } else {
+        configured.to_vec()
+    }
+}
+
+/// What is assumed of a unit when PID 1 can't be asked: that it runs, in the control group that services have by default.
+#[must_use]
+pub fn assumed(name: &str) -> UnitState {
+    UnitState {
+        name: name.to_owned(),
+        id: name.to_owned(),
+        control_group: format!("/system.slice/{name}"),
+        ..UnitState::default()
+    }
 }
 
 /// Those of `units` that have a control group, and so may have sockets.
@@ -37,7 +52,10 @@ pub fn watched(units: &[UnitState]) -> Vec<Unit> {
     units
         .iter()
         .filter(|unit| !unit.control_group.is_empty())
-        .map(|unit| Unit { name: unit.id.clone(), control_group: unit.control_group.clone() })
+        .map(|unit| Unit {
+            name: unit.id.clone(),
+            control_group: unit.control_group.clone(),
+        })
         .collect()
 }
 
@@ -61,7 +79,10 @@ impl Programs {
     }
 
     fn unnamed(&mut self, unit: &UnitState, error: &supervisord::Error) {
-        self.notes.push(format!("the programs of {} can't be told by name: {error}", unit.id));
+        self.notes.push(format!(
+            "the programs of {} can't be told by name: {error}",
+            unit.id
+        ));
         self.others.push((unit.main_pid, unit.id.clone()));
     }
 
@@ -84,8 +105,10 @@ impl Programs {
     #[must_use]
     pub fn mark(&self, units: &[UnitState], ports: Vec<u16>) -> TargetMark {
         let running = |program: &&Program| program.state == State::Running;
-        let programs =
-            self.servers.iter().flat_map(|(_, all)| all.iter().filter(running).map(Program::label));
+        let programs = self
+            .servers
+            .iter()
+            .flat_map(|(_, all)| all.iter().filter(running).map(Program::label));
         TargetMark {
             units: units.iter().map(|unit| unit.id.clone()).collect(),
             programs: programs.collect(),
@@ -100,8 +123,13 @@ impl Programs {
         let bad = |program: &&Program| match program.state {
             State::Running => false,
             State::Starting | State::Backoff | State::Fatal | State::Unknown => true,
-            State::Stopping | State::Stopped | State::Exited => mark.programs.contains(&program.label()),
+            State::Stopping | State::Stopped | State::Exited => {
+                mark.programs.contains(&program.label())
+            }
         };
-        all().filter(bad).map(|program| format!("{} is {:?}", program.label(), program.state)).collect()
+        all()
+            .filter(bad)
+            .map(|program| format!("{} is {:?}", program.label(), program.state))
+            .collect()
     }
 }

@@ -7,7 +7,7 @@ mod store;
 
 pub use history::{keep, last, list};
 pub use lock::{Lock, Locked};
-pub use run::{Run, boot_clock, boot_id};
+pub use run::{Run, boot_clock};
 pub use store::{Book, Receipt, Store, TargetMark};
 
 /// Survives a reboot: receipts, last good settings, history.

@@ -31,6 +31,32 @@ pub struct Run {
 }
 
 impl Run {
+    /// Takes over the drain that was killed before its end, if its time is not over; begins one otherwise. Whether it was taken
+    /// over. The caller holds the lock, so nobody else runs one.
+    #[must_use]
+    pub fn begin_or_resume(root: &Root) -> (Self, bool) {
+        let pid = std::process::id();
+        if let Some(run) = Self::read(root)
+            && run.ended.is_none()
+            && boot_clock() < run.began + run.limit
+        {
+            return (Self { pid, ..run }, true);
+        }
+        let run = Self {
+            id: format!(
+                "{}-{pid}",
+                jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3f")
+            ),
+            pid,
+            cause: Cause::Unknown,
+            began: boot_clock(),
+            limit: Duration::ZERO,
+            phase: String::new(),
+            ended: None,
+        };
+        (run, false)
+    }
+
     /// What is written now; nothing where it can't be understood, since it only helps.
     #[must_use]
     pub fn read(root: &Root) -> Option<Self> {

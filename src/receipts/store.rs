@@ -71,6 +71,29 @@ impl Store {
         })
     }
 
+    /// As [`Store::open`]; a file that can't be understood is moved aside, since it must neither be lost nor stop a drain. What
+    /// there is to say about it.
+    #[must_use]
+    pub fn open_or_set_aside(root: &Root) -> (Self, Option<String>) {
+        let error = match Self::open(root) {
+            Ok(store) => return (store, None),
+            Err(error) => error,
+        };
+        let aside = format!("{RECEIPTS}.damaged-{}", Timestamp::now().as_second());
+        let moved = std::fs::rename(root.path(RECEIPTS), root.path(&aside));
+        let text = match moved {
+            Ok(()) => format!("{error:#}; kept as {aside}"),
+            Err(refused) => format!("{error:#}; it can't be moved aside either: {refused}"),
+        };
+        (
+            Self {
+                root: root.clone(),
+                book: Mutex::new(None),
+            },
+            Some(text),
+        )
+    }
+
     /// What is written now.
     #[must_use]
     pub fn book(&self) -> Option<Book> {

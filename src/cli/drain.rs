@@ -1,0 +1,91 @@
+//! `drain`: the hook's first half; by hand too, for a rolling deploy.
+
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config;
+use crate::drain::engine::{self, Message, Order, Request};
+use crate::drain::join::{Joined, join};
+use crate::receipts::{Lock, Locked};
+use crate::report::Sink;
+use crate::systemd;
+use crate::world::Root;
+
+/// Leave the pools, wait until nothing is in flight.
+///
+/// systemd runs it when the host shuts down or the target stops; by hand it takes the host out until `drainctl rejoin`. Ctrl-C undoes
+/// it, SIGTERM ends the wait.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: drainctl drain --deadline 2m && systemctl restart app && drainctl rejoin")]
+pub struct Drain {
+    /// The most it may take, with its unit ("90s", "5m"); by default what the config says for the cause.
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    deadline: Option<Duration>,
+    /// One JSON object a line for each event.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Drain {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Not root, or the lock can't be had.
+    pub fn run(self, root: &Root) -> anyhow::Result<u8> {
+        super::need_root("drain")?;
+        let lock = match Lock::attempt(root)? {
+            Locked::Ours(lock) => lock,
+            Locked::Taken => match join(root)? {
+                Joined::Ended(outcome, code) => {
+                    eprintln!("the drain that was running has ended: {outcome:?}");
+                    return Ok(code);
+                }
+                Joined::TakeOver(lock) => lock,
+            },
+        };
+        let (settings, notes) = settings(root);
+        let as_hook = systemd::runs_as_hook();
+        let order = Order { root: root.clone(), settings, notes, as_hook, limit: self.deadline };
+        let (tell, inbox) = channel();
+        hear_signals(as_hook, tell.clone())?;
+        let mut sink = Sink::choose(self.json, as_hook);
+        let report = engine::run(&order, (tell, inbox), &mut |at, event| sink.take(at, event));
+        drop(lock);
+        Ok(report.exit)
+    }
+}
+
+/// The settings whatever the config looks like, and what to say about it.
+fn settings(root: &Root) -> (config::Settings, Vec<String>) {
+    match config::load(root) {
+        Ok(loaded) => {
+            let kept = config::keep_last_good(root, &loaded).err();
+            let note = kept.map(|error| format!("the settings can't be kept as the last good ones: {error}"));
+            (loaded.settings, note.into_iter().collect())
+        }
+        Err(_) => config::load_or_last_good(root),
+    }
+}
+
+/// SIGTERM ends the wait. Ctrl-C undoes the leave, but not under systemd, where nobody types. A hang-up does nothing: a drain
+/// over SSH goes on when the connection breaks.
+fn hear_signals(as_hook: bool, tell: Sender<Message>) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            let request = match signal {
+                SIGHUP => continue,
+                SIGINT if !as_hook => Request::Abort,
+                _ => Request::Skip,
+            };
+            if tell.send(Message::Request(request)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}

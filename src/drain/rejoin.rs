@@ -1,0 +1,224 @@
+//! Takes the host back: exactly what the receipts say, and only once what was up before is up again.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::target::{Programs, watched};
+use crate::config::Settings;
+use crate::evidence::listeners;
+use crate::pools::{self, Context, Health, Membership, Rejoined};
+use crate::receipts::{Book, Receipt, Store, TargetMark};
+use crate::systemd;
+use crate::world::http::{Client, Endpoint, Tls};
+use crate::world::{Deadline, Root};
+
+/// What is waited for is looked at this often.
+const PACE: Duration = Duration::from_millis(250);
+/// One look at the programs, one call to a pool.
+const CALL: Duration = Duration::from_secs(5);
+/// Once every program runs, the ports that the drain saw may take this long to listen again. After that they are taken for
+/// gone with a change of the config: what counts then are the pool's own checks.
+const PORTS: Duration = Duration::from_secs(30);
+
+/// Waits until the target is well again. `say` hears what is waited for, each time that changes.
+///
+/// # Errors
+/// It was not well within `settings.rejoin.limit`; what was missing.
+pub fn await_health(
+    root: &Root,
+    settings: &Settings,
+    book: &Book,
+    mut say: impl FnMut(&str),
+) -> anyhow::Result<()> {
+    let limit = Deadline::after(settings.rejoin.limit);
+    let mut said = String::new();
+    let mut running_since = None;
+    loop {
+        let missing = missing(root, settings, book, &mut running_since, limit.within(CALL));
+        let missing = missing.unwrap_or_else(|error| format!("{error:#}"));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if limit.passed() {
+            bail!("not well within {:?}: {missing}", settings.rejoin.limit);
+        }
+        if missing != said {
+            say(&missing);
+            said = missing;
+        }
+        std::thread::sleep(PACE);
+    }
+}
+
+/// What is missing, for people; nothing when all is well.
+fn missing(
+    root: &Root,
+    settings: &Settings,
+    book: &Book,
+    running_since: &mut Option<Instant>,
+    deadline: Deadline,
+) -> anyhow::Result<String> {
+    let programs = programs_missing(root, &book.target, deadline)?;
+    if !programs.is_empty() {
+        *running_since = None;
+        return Ok(programs);
+    }
+    let since = running_since.get_or_insert_with(Instant::now);
+    let ports = ports_missing(root, &book.target, deadline)?;
+    if !ports.is_empty() && since.elapsed() < PORTS {
+        return Ok(ports);
+    }
+    if let Some(url) = &settings.rejoin.check {
+        let says = check(url, deadline)?;
+        if !says.is_empty() {
+            return Ok(says);
+        }
+    }
+    for receipt in &book.receipts {
+        let name = &receipt.pool.name;
+        let pool = pools::build(&receipt.pool).with_context(|| name.clone())?;
+        let cx = Context {
+            deadline,
+            root: root.clone(),
+        };
+        if let Health::Failing(why) = pool
+            .health(&cx, &receipt.before)
+            .with_context(|| name.clone())?
+        {
+            return Ok(format!("{name}: {why}"));
+        }
+    }
+    Ok(String::new())
+}
+
+fn programs_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::Result<String> {
+    if mark.units.is_empty() {
+        return Ok(String::new());
+    }
+    let snapshot = systemd::snapshot(&mark.units, deadline)?;
+    if let Some(down) = snapshot
+        .units
+        .iter()
+        .find(|unit| unit.active_state != "active")
+    {
+        return Ok(format!("{} is {}", down.id, down.active_state));
+    }
+    let programs = Programs::ask(root, &snapshot.units);
+    if let Some(note) = programs.notes.first()
+        && !mark.programs.is_empty()
+    {
+        return Ok(note.clone());
+    }
+    Ok(programs.missing(mark).join(", "))
+}
+
+fn ports_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::Result<String> {
+    if mark.ports.is_empty() {
+        return Ok(String::new());
+    }
+    let snapshot = systemd::snapshot(&mark.units, deadline)?;
+    let mut socket = sockdiag::Socket::open().context("open a sock_diag socket")?;
+    let units = watched(&snapshot.units);
+    let found = listeners::find(root, &mut socket, &units, &[], deadline.instant(), &|_| {
+        None
+    })?;
+    let listening: BTreeSet<u16> = found.listeners.iter().map(|l| l.local.port()).collect();
+    let missing: BTreeSet<u16> = mark
+        .ports
+        .iter()
+        .filter(|port| !listening.contains(port))
+        .copied()
+        .collect();
+    if missing.is_empty() {
+        return Ok(String::new());
+    }
+    let missing: Vec<String> = missing.iter().map(u16::to_string).collect();
+    Ok(format!(
+        "nothing listens on port {} yet",
+        missing.join(", ")
+    ))
+}
+
+/// What the check says; nothing when it passes.
+fn check(url: &str, deadline: Deadline) -> anyhow::Result<String> {
+    let (base, path) = split_url(url);
+    let client = Client::new(&Endpoint::parse(base)?, &Tls::default())?;
+    let answer = client
+        .request("GET", path, &[], None, deadline)
+        .with_context(|| url.to_owned())?;
+    let fine = (200..300).contains(&answer.status);
+    Ok(if fine {
+        String::new()
+    } else {
+        format!("{url} answers {}", answer.status)
+    })
+}
+
+/// The server and the path of a URL.
+fn split_url(url: &str) -> (&str, &str) {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    match url[host..].find('/') {
+        Some(at) => url.split_at(host + at),
+        None => (url, "/"),
+    }
+}
+
+/// Uses every receipt: the pool's name with what came of it. A receipt that failed stays.
+pub fn undo(
+    root: &Root,
+    store: &Store,
+    deadline: Deadline,
+) -> Vec<(String, anyhow::Result<Rejoined>)> {
+    let receipts = store.book().map(|book| book.receipts).unwrap_or_default();
+    let mut results = Vec::new();
+    for receipt in receipts {
+        let result = undo_one(root, &receipt, deadline.within(receipt.pool.limit))
+            .and_then(|rejoined| store.used(&receipt.pool.name).map(|()| rejoined));
+        results.push((receipt.pool.name, result));
+    }
+    if let Err(error) = store.drop_empty() {
+        results.push(("receipts".to_owned(), Err(error)));
+    }
+    results
+}
+
+fn undo_one(root: &Root, receipt: &Receipt, deadline: Deadline) -> anyhow::Result<Rejoined> {
+    let pool = pools::build(&receipt.pool)?;
+    let cx = || Context {
+        deadline: deadline.within(CALL),
+        root: root.clone(),
+    };
+    let rejoined = loop {
+        match pool.rejoin(&cx(), &receipt.before) {
+            Ok(rejoined) => break rejoined,
+            Err(error) if deadline.left() < PACE => return Err(error.into()),
+            Err(_) => std::thread::sleep(PACE),
+        }
+    };
+    if let Rejoined::LeftAlone(_) = rejoined {
+        return Ok(rejoined);
+    }
+    loop {
+        match pool.status(&cx()) {
+            Ok(Membership::In | Membership::NotMember) => return Ok(rejoined),
+            Ok(Membership::Leaving | Membership::Out) if deadline.left() < PACE => {
+                bail!("it was asked to take this host back, but does not send traffic yet")
+            }
+            Err(error) if deadline.left() < PACE => return Err(error.into()),
+            _ => std::thread::sleep(PACE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_split_behind_its_host() {
+        assert_eq!(split_url("http://a:1/b/c?d"), ("http://a:1", "/b/c?d"));
+        assert_eq!(split_url("http://a"), ("http://a", "/"));
+    }
+}

@@ -1,0 +1,142 @@
+//! One line an event, for a log: only what changed.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use super::words;
+use crate::drain::Event;
+use crate::drain::event::PoolStep;
+
+/// What is in flight is said this often at most.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// How grave a line is, as syslog counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// 4
+    Warning,
+    /// 6
+    Info,
+}
+
+/// Writes lines to standard error.
+pub struct Lines {
+    /// Standard error is the journal, which has times of its own and reads the level from a prefix (sd-daemon(3)).
+    journal: bool,
+    said: Option<(Instant, String)>,
+}
+
+impl Lines {
+    /// What fits this process's standard error.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self {
+            journal: std::env::var_os("JOURNAL_STREAM").is_some(),
+            said: None,
+        }
+    }
+
+    /// An event, with the time since the drain began.
+    pub fn take(&mut self, at: Duration, event: &Event) {
+        match event {
+            Event::Looked(looked) => {
+                let text = words::in_flight(looked);
+                let due = self
+                    .said
+                    .as_ref()
+                    .is_none_or(|(when, last)| when.elapsed() >= EVERY && *last != text);
+                if due {
+                    self.line(at, Level::Info, &text);
+                    self.said = Some((Instant::now(), text));
+                }
+            }
+            other => {
+                for (level, text) in lines(other) {
+                    self.line(at, level, &text);
+                }
+            }
+        }
+    }
+
+    fn line(&self, at: Duration, level: Level, text: &str) {
+        let line = match (self.journal, level) {
+            (true, Level::Warning) => format!("<4>{text}\n"),
+            (true, Level::Info) => format!("<6>{text}\n"),
+            (false, _) => format!("{:>8}  {text}\n", words::short(at)),
+        };
+        // A log that is full or gone is no reason to stop.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// What is said of an event that is said at once.
+pub(super) fn lines(event: &Event) -> Vec<(Level, String)> {
+    let info = |text: String| vec![(Level::Info, text)];
+    match event {
+        Event::Began {
+            cause,
+            limit,
+            resumed,
+            ..
+        } => {
+            let again = if *resumed {
+                ", taking over one that was killed"
+            } else {
+                ""
+            };
+            info(format!(
+                "draining for {}, at most {}{again}",
+                words::cause(*cause),
+                words::age(*limit)
+            ))
+        }
+        Event::Note { text } => vec![(Level::Warning, text.clone())],
+        Event::Found { units, listeners } if listeners.is_empty() => {
+            vec![(
+                Level::Warning,
+                format!(
+                    "{} listens on no TCP port: there is nothing to wait for",
+                    units.join(", ")
+                ),
+            )]
+        }
+        Event::Found { units, listeners } => {
+            let mut named: Vec<String> = listeners
+                .iter()
+                .map(|(name, port)| format!("{name}:{port}"))
+                .collect();
+            named.dedup();
+            info(format!(
+                "watching {} ({})",
+                units.join(", "),
+                named.join(", ")
+            ))
+        }
+        Event::Pool { pool, step } => {
+            let level = match step {
+                PoolStep::Retrying { .. } | PoolStep::Failed { .. } => Level::Warning,
+                _ => Level::Info,
+            };
+            vec![(level, words::pool(pool, step))]
+        }
+        Event::Phase { phase } => info(phase.to_string()),
+        Event::Blind { error } => {
+            vec![(
+                Level::Warning,
+                format!("connections can't be seen, so the wait goes on: {error}"),
+            )]
+        }
+        Event::Ended(report) => {
+            let level = if report.exit == crate::exit::OK {
+                Level::Info
+            } else {
+                Level::Warning
+            };
+            words::report(report)
+                .into_iter()
+                .map(|text| (level, text))
+                .collect()
+        }
+        Event::Looked(_) => Vec::new(),
+    }
+}

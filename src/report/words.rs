@@ -1,0 +1,153 @@
+//! How things are said to people. Pure.
+
+use std::time::Duration;
+
+use crate::drain::event::{Held, Looked, PoolStep, Report};
+use crate::drain::{Cause, Outcome};
+
+/// A duration as people say it: `850 ms`, `4.2 s`, `3 min 5 s`.
+#[must_use]
+pub fn short(time: Duration) -> String {
+    let millis = time.as_millis();
+    match millis {
+        0..1000 => format!("{millis} ms"),
+        1000..60_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        _ => age(time),
+    }
+}
+
+/// A duration in whole seconds: `12 s`, `3 min 5 s`, `2 h 5 min`.
+#[must_use]
+pub fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// `3 in flight (app 2, api 1), oldest 12 s`.
+#[must_use]
+pub fn in_flight(looked: &Looked) -> String {
+    if looked.busy == 0 {
+        return "nothing in flight".to_owned();
+    }
+    let programs: Vec<String> = looked
+        .programs
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    let oldest = looked
+        .oldest()
+        .map(|oldest| format!(", oldest {}", age(oldest)))
+        .unwrap_or_default();
+    format!(
+        "{} in flight ({}){oldest}",
+        looked.busy,
+        programs.join(", ")
+    )
+}
+
+/// One connection: `app  10.0.0.7:51234  for 12 s, 412 bytes in, 0 out: request not answered`.
+#[must_use]
+pub fn held(held: &Held) -> String {
+    format!(
+        "{}  {} → {}  for {}, {} bytes in, {} out: {}",
+        held.program,
+        held.peer,
+        held.local,
+        age(held.age),
+        held.received,
+        held.sent,
+        held.verdict
+    )
+}
+
+/// A step of a pool.
+#[must_use]
+pub fn pool(name: &str, step: &PoolStep) -> String {
+    match step {
+        PoolStep::Receipt => format!("{name}: what stood before is on disk"),
+        PoolStep::Asked => format!("{name}: asked for no new traffic"),
+        PoolStep::Out => format!("{name}: out, it says so itself"),
+        PoolStep::NotMember => format!("{name}: does not know this host, nothing to leave"),
+        PoolStep::Retrying { error, .. } => format!("{name}: trying again: {error}"),
+        PoolStep::Failed { error } => {
+            format!("{name}: COULD NOT BE LEFT, traffic may go on: {error}")
+        }
+        PoolStep::Rejoined => format!("{name}: back in"),
+    }
+}
+
+/// Why, as people say it.
+#[must_use]
+pub fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Poweroff => "poweroff",
+        Cause::Reboot => "reboot",
+        Cause::Halt => "halt",
+        Cause::Kexec => "kexec",
+        Cause::SoftReboot => "soft-reboot",
+        Cause::OtherShutdown => "shutdown",
+        Cause::Restart => "restart",
+        Cause::Stop => "stop",
+        Cause::CrashRestart => "restart after a crash",
+        Cause::HookStop => "stop of the hook",
+        Cause::ByHand => "by hand",
+        Cause::Unknown => "unknown cause, taken for a shutdown",
+    }
+}
+
+/// The report, a line each.
+#[must_use]
+pub fn report(report: &Report) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} in {} ({})",
+        headline(report),
+        short(report.took),
+        cause(report.cause)
+    )];
+    if let Some(busy) = report.last_busy {
+        lines.push(format!(
+            "at most {} in flight at once, the last seen after {}",
+            report.most_in_flight,
+            short(busy)
+        ));
+    }
+    for pool in report.pools.iter().filter(|pool| pool.out.is_none()) {
+        let error = pool.error.as_deref().unwrap_or("not asked");
+        lines.push(format!("{} could not be left: {error}", pool.name));
+    }
+    if !report.cut.is_empty() {
+        let more = if report.cut.len() > MOST_CUT {
+            format!(", the oldest {MOST_CUT}")
+        } else {
+            String::new()
+        };
+        lines.push(format!("{} still in flight{more}:", report.in_flight));
+        lines.extend(
+            report
+                .cut
+                .iter()
+                .take(MOST_CUT)
+                .map(|one| format!("  {}", held(one))),
+        );
+    }
+    lines
+}
+
+/// So many cut connections are named in a log; the kept report has more.
+const MOST_CUT: usize = 20;
+
+fn headline(report: &Report) -> &'static str {
+    let left = report.pools.iter().all(|pool| pool.out.is_some());
+    match report.outcome {
+        Outcome::Drained if left => "drained",
+        Outcome::Drained => "drained, but not every pool could be left",
+        Outcome::DeadlineHit => "DEADLINE HIT",
+        Outcome::Skipped => "skipped",
+        Outcome::Aborted => "aborted, back in every pool",
+        Outcome::NothingToDo => "nothing to do",
+    }
+}
