@@ -20,8 +20,10 @@ use crate::world::Root;
 /// systemd runs it when the host shuts down or the target stops; by hand it takes the host out until `drainctl rejoin`. Ctrl-C undoes
 /// it, SIGTERM ends the wait.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: drainctl drain --deadline 2m && systemctl restart app && drainctl rejoin")]
-pub struct Drain {
+#[command(
+    after_help = "Example: drainctl drain --deadline 2m && systemctl restart app && drainctl rejoin"
+)]
+pub(super) struct Drain {
     /// The most it may take, with its unit ("90s", "5m"); by default what the config says for the cause.
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     deadline: Option<Duration>,
@@ -35,7 +37,7 @@ impl Drain {
     ///
     /// # Errors
     /// Not root, or the lock can't be had.
-    pub fn run(self, root: &Root) -> anyhow::Result<u8> {
+    pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("drain")?;
         let lock = match Lock::attempt(root)? {
             Locked::Ours(lock) => lock,
@@ -49,7 +51,13 @@ impl Drain {
         };
         let (settings, notes) = settings(root);
         let as_hook = systemd::runs_as_hook();
-        let order = Order { root: root.clone(), settings, notes, as_hook, limit: self.deadline };
+        let order = Order {
+            root: root.clone(),
+            settings,
+            notes,
+            as_hook,
+            limit: self.deadline,
+        };
         let (tell, inbox) = channel();
         hear_signals(as_hook, tell.clone())?;
         let mut sink = Sink::choose(self.json, as_hook);
@@ -64,7 +72,8 @@ fn settings(root: &Root) -> (config::Settings, Vec<String>) {
     match config::load(root) {
         Ok(loaded) => {
             let kept = config::keep_last_good(root, &loaded).err();
-            let note = kept.map(|error| format!("the settings can't be kept as the last good ones: {error}"));
+            let note = kept
+                .map(|error| format!("the settings can't be kept as the last good ones: {error}"));
             (loaded.settings, note.into_iter().collect())
         }
         Err(_) => config::load_or_last_good(root),

@@ -17,8 +17,10 @@ use crate::world::Root;
 /// afterwards.
 #[derive(Debug, Parser)]
 #[command(name = "drainctl", version, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 drained or nothing to do · 1 failed · 2 usage or config · 3 deadline hit with requests in \
-    flight · 4 drained, but a pool could not be left · 5 skipped or aborted")]
+#[command(
+    after_help = "Exit codes: 0 drained or nothing to do · 1 failed · 2 usage or config · 3 deadline hit with requests in \
+    flight · 4 drained, but a pool could not be left · 5 skipped or aborted"
+)]
 pub struct Opts {
     /// Say more about what is done; twice for the calls to pools and the kernel.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -51,7 +53,11 @@ impl Opts {
             Ok(code) => code,
             Err(error) => {
                 eprintln!("drainctl: {error:#}");
-                if error.is::<Faults>() { exit::USAGE } else { exit::FAILED }
+                if error.is::<Faults>() {
+                    exit::USAGE
+                } else {
+                    exit::FAILED
+                }
             }
         }
     }
@@ -64,7 +70,10 @@ fn start_log(verbose: u8) {
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// The error of everything that only root may do.

@@ -16,7 +16,7 @@ use crate::world::{Deadline, Root};
 /// Undoes what the receipts say and nothing else: an operator's own maintenance stays.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: drainctl rejoin")]
-pub struct Rejoin {
+pub(super) struct Rejoin {
     /// Don't wait for the programs.
     #[arg(long)]
     now: bool,
@@ -32,7 +32,7 @@ impl Rejoin {
     ///
     /// # Errors
     /// Not root, the programs are not well, or a drain is running.
-    pub fn run(self, root: &Root) -> anyhow::Result<u8> {
+    pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("rejoin")?;
         let Some(book) = Store::open(root)?.book() else {
             println!("nothing to rejoin: no drain has taken this host out of a pool");
@@ -41,7 +41,9 @@ impl Rejoin {
         if !self.now {
             // What is undone comes from the receipts; of the config only the check counts, and a fault in it does not.
             let settings = config::load_or_last_good(root).0;
-            rejoin::await_health(root, &settings, &book, |missing| println!("waiting: {missing}"))?;
+            rejoin::await_health(root, &settings, &book, |missing| {
+                println!("waiting: {missing}")
+            })?;
         }
         undo(root)
     }

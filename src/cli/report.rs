@@ -9,7 +9,7 @@ use crate::{drain, exit, receipts, report};
 /// What the last drain waited for, and what it cut.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: drainctl report --json | jq .outcome")]
-pub struct Report {
+pub(super) struct Report {
     /// The whole report as JSON.
     #[arg(long)]
     json: bool,
@@ -20,7 +20,7 @@ impl Report {
     ///
     /// # Errors
     /// The newest report can't be understood.
-    pub fn run(self, root: &Root) -> anyhow::Result<u8> {
+    pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         let Some(last) = receipts::last(root) else {
             println!("no drain has run yet, or its report can't be read without root");
             return Ok(exit::OK);
@@ -29,8 +29,13 @@ impl Report {
             println!("{}", serde_json::to_string_pretty(&last)?);
             return Ok(exit::OK);
         }
-        let last: drain::Report = serde_json::from_value(last).context("understand the last report")?;
-        println!("{}  {}", last.began.strftime("%Y-%m-%d %H:%M:%S UTC"), last.id);
+        let last: drain::Report =
+            serde_json::from_value(last).context("understand the last report")?;
+        println!(
+            "{}  {}",
+            last.began.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            last.id
+        );
         for line in report::report(&last).iter().chain(&last.notes) {
             println!("{line}");
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::event::{Event, Looked, Phase, PoolStep, Report};
+use super::event::{Event, Phase, PoolStep, Report};
 use super::leave::Leaving;
 use super::looker::{Looker, Seen};
 use super::machine::{Action, Depth, Input, Machine};
@@ -100,7 +100,7 @@ pub fn run(
 ) -> Report {
     let began = Instant::now();
     let (tell, inbox) = inbox;
-    let names = target::unit_names(&order.settings.units);
+    let names = target::unit_names(&order.root, &order.settings.units);
     ask_pid_1(names.clone(), tell.clone());
     let (store, damaged) = Store::open_or_set_aside(&order.root);
     let (run, resumed) = Run::begin_or_resume(&order.root);

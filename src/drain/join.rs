@@ -31,7 +31,9 @@ pub fn join(root: &Root) -> anyhow::Result<Joined> {
     let mut deadline = limit(first.as_ref());
     loop {
         match Lock::attempt(root)? {
-            Locked::Taken if deadline.passed() => bail!("another drainctl holds the lock and does not end"),
+            Locked::Taken if deadline.passed() => {
+                bail!("another drainctl holds the lock and does not end")
+            }
             Locked::Taken => std::thread::sleep(PACE),
             Locked::Ours(lock) => {
                 let ended = Run::read(root)

@@ -118,7 +118,8 @@ impl Eye {
 }
 
 /// The port on which a pool's agent listens on this host; it checks the programs' health, and that is no traffic.
-fn local_port(pool: &PoolSpec) -> Option<u16> {
+#[must_use]
+pub fn local_port(pool: &PoolSpec) -> Option<u16> {
     let address = pool.settings.get("address")?.as_str()?;
     let rest = address
         .strip_prefix("http://")

