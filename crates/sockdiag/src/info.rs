@@ -106,7 +106,8 @@ fields! {
     rcv_space: u32, at 96;
     /// Segments retransmitted in all. `tcpi_total_retrans`, all kernels.
     total_retrans: u32, at 100;
-    /// Payload sent and acknowledged, bytes; SYN and FIN count as one each. `tcpi_bytes_acked`, Linux 4.1.
+    /// Payload sent and acknowledged, bytes; a FIN counts as one, as does the SYN of the side that connected.
+    /// `tcpi_bytes_acked`, Linux 4.1.
     bytes_acked: u64, at 120;
     /// Payload received in order, bytes, read by the program or not; a FIN counts as one.
     /// `tcpi_bytes_received`, Linux 4.1.

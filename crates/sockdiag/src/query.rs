@@ -98,9 +98,9 @@ pub struct Query<'a> {
     pub families: Families,
     /// The states, [`States::ALL`] by default.
     pub states: States,
-    /// Local ports in host order, any number of them in any order; empty: all. Neighbouring ports count as one;
-    /// room is for 5461 ports that aren't neighbours, or fewer when `cgroups` takes some of it, beyond which the dump
-    /// fails with [`Error::FilterTooLong`](crate::Error::FilterTooLong).
+    /// Local ports in host order, in any order; empty: all. Since Linux 4.16. Neighbouring ports count as one; room is
+    /// for 5461 that aren't neighbours, or fewer when `cgroups` takes some of it. Beyond that the dump fails with
+    /// [`Error::FilterTooLong`](crate::Error::FilterTooLong).
     pub ports: &'a [u16],
     /// Ids of cgroups, version 2: the inode of the cgroup's directory; empty: all. Exact, so children need their own id.
     /// Since Linux 5.8, else [`Error::Unsupported`](crate::Error::Unsupported). Rows in `TIME_WAIT` and `SYN_RECV`

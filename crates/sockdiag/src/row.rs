@@ -23,6 +23,36 @@ impl SocketId {
     /// Size of `struct inet_diag_sockid`.
     pub(crate) const SIZE: usize = 48;
 
+    /// Names a socket known from elsewhere: its ends, the interface it is bound to (0: none), and its cookie
+    /// (`SO_COOKIE`). [`Family::V4`] if both ends are IPv4, else [`Family::V6`]; for a v4-mapped socket give at least one end in its
+    /// IPv6 form.
+    #[must_use]
+    pub fn new(local: SocketAddr, remote: SocketAddr, interface: u32, cookie: u64) -> Self {
+        let (family, ips) = match (local.ip(), remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let pad = |ip: Ipv4Addr| (u128::from(ip.to_bits()) << 96).to_be_bytes();
+                (Family::V4, [pad(local), pad(remote)])
+            }
+            (local, remote) => {
+                let map = |ip| match ip {
+                    IpAddr::V4(ip) => Ipv4Addr::to_ipv6_mapped(&ip).octets(),
+                    IpAddr::V6(ip) => ip.octets(),
+                };
+                (Family::V6, [map(local), map(remote)])
+            }
+        };
+        let [local_ip, remote_ip] = ips;
+        Self {
+            cookie,
+            interface,
+            family,
+            local_port: local.port(),
+            remote_port: remote.port(),
+            local: local_ip,
+            remote: remote_ip,
+        }
+    }
+
     /// A number that the kernel gives to each socket once (`SO_COOKIE`); not 0, never used again before a reboot.
     #[must_use]
     pub const fn cookie(&self) -> u64 {
@@ -123,6 +153,7 @@ pub struct Row<'a> {
     /// Retransmissions or probes so far without an answer.
     pub retransmits: u8,
     /// Bytes received and not yet read by the program; in `LISTEN` the connections that wait for accept.
+    /// A FIN counts as one until the program has read the end, so 1 in `CLOSE_WAIT` may mean no data at all.
     pub rqueue: u32,
     /// Bytes written by the program and not yet acknowledged, sent or not, a FIN counts as one; in `LISTEN` the limit of
     /// the accept queue.
@@ -134,7 +165,7 @@ pub struct Row<'a> {
     /// Id of the cgroup (version 2) in which the socket was created; an accepted socket has that of its *listener*.
     /// 1 is the root. Linux 5.8.
     pub cgroup: Option<u64>,
-    /// The halves that are shut. Linux 4.3.
+    /// The halves that are shut. Linux 3.8.
     pub shutdown: Option<Shutdown>,
     /// The connection's counters, if asked for.
     pub info: Option<Info<'a>>,

@@ -99,6 +99,22 @@ fn an_id_goes_back_to_the_kernel_byte_for_byte() {
 }
 
 #[test]
+fn an_id_can_be_made_from_its_ends() {
+    let v4 = Row::parse(&head(2, v4([127, 0, 0, 1]), v4([127, 0, 0, 2])))
+        .unwrap()
+        .id;
+    assert_eq!(SocketId::new(v4.local(), v4.remote(), 7, v4.cookie()), v4);
+    let bytes = head(10, mapped([127, 0, 0, 1]), mapped([127, 0, 0, 2]));
+    let mapped = Row::parse(&bytes).unwrap().id;
+    let local = "[::ffff:127.0.0.1]:8080".parse().unwrap();
+    assert_eq!(
+        SocketId::new(local, mapped.remote(), 7, mapped.cookie()),
+        mapped
+    );
+    assert_eq!(size_of::<SocketId>(), 56);
+}
+
+#[test]
 fn every_shortening_of_a_row_is_either_whole_attributes_or_an_error() {
     let mut bytes = head(2, [0; 16], [0; 16]);
     let fixed = bytes.len();

@@ -252,7 +252,7 @@ fn wait(fd: &OwnedFd, limit: Duration) -> Result<(), Error> {
     }
 }
 
-/// Names the missing feature: nothing else in a request can be refused with EINVAL, and ports were always there.
+/// Names the missing feature: all else that a request can hold is understood since Linux 4.16.
 fn without_cgroup_filter(query: &Query<'_>, error: Error) -> Error {
     match error {
         Error::Refused(errno @ Errno::INVAL) if !query.cgroups.is_empty() => Error::Unsupported {
@@ -262,3 +262,7 @@ fn without_cgroup_filter(query: &Query<'_>, error: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;

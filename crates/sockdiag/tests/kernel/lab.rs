@@ -1,42 +1,28 @@
 //! A network namespace for each test, and rows that outlive the dump.
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
+use super::host::{loopback_up, self_in_namespace};
 use sockdiag::{Query, Row, Shutdown, Socket, SocketId, TcpState};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Set in the process that runs inside the namespace.
 const INSIDE: &str = "SOCKDIAG_TEST_INSIDE";
 
-/// Runs `body` in a network namespace of its own with loopback up: the test binary starts itself again under
-/// `unshare`, since a user namespace needs a process with one thread.
+/// Runs `body` in a network namespace of its own with loopback up, in a process of its own.
 pub(crate) fn in_namespace<F: FnOnce()>(body: F) {
     if std::env::var_os(INSIDE).is_some() {
-        loopback_up();
+        loopback_up().unwrap();
         return body();
     }
     // The closure's name holds that of the test: `kernel::states::the_test::{{closure}}`.
     let name = std::any::type_name::<F>();
     let test = name.trim_start_matches("kernel::");
     let test = test.trim_end_matches("::{{closure}}");
-    let mut unshare = vec!["--net"];
-    if !rustix::process::geteuid().is_root() {
-        unshare.extend(["--user", "--map-root-user"]);
-    }
-    let tried = Command::new("unshare")
-        .args(&unshare)
-        .arg("true")
-        .stderr(Stdio::null())
-        .status();
-    if !tried.is_ok_and(|status| status.success()) {
+    let Some(mut command) = self_in_namespace().unwrap() else {
         return skip(test, "no network namespace can be made (unshare --net)");
-    }
-    let inside = Command::new("unshare")
-        .args(unshare)
-        .arg(std::env::current_exe().unwrap())
+    };
+    let inside = command
         .args([test, "--exact", "--nocapture"])
         .env(INSIDE, "1")
         .output()
@@ -60,27 +46,6 @@ pub(crate) fn skip(test: &str, why: &str) {
 /// Writes a line past the capture of the test harness.
 fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap();
-}
-
-/// Sets `lo`, interface 1 of every namespace, up (`RTM_NEWLINK`).
-fn loopback_up() {
-    const RTM_NEWLINK: u16 = 16;
-    const REQUEST_AND_ACK: u16 = 5;
-    const IFF_UP: u32 = 1;
-    let mut message = 32u32.to_ne_bytes().to_vec();
-    message.extend(RTM_NEWLINK.to_ne_bytes());
-    message.extend(REQUEST_AND_ACK.to_ne_bytes());
-    message.extend([0; 12]);
-    for word in [1, IFF_UP, IFF_UP] {
-        message.extend(word.to_ne_bytes());
-    }
-    // Protocol 0 is NETLINK_ROUTE.
-    let route = socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
-    let kernel = SocketAddrNetlink::new(0, 0);
-    sendto(&route, &message, SendFlags::empty(), &kernel).unwrap();
-    let mut answer = [0; 256];
-    recv(&route, &mut answer, RecvFlags::empty()).unwrap();
-    assert_eq!(answer[16..20], [0; 4], "lo can't be set up");
 }
 
 /// A row that outlives the dump.

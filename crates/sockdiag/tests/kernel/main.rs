@@ -5,6 +5,7 @@
 mod capture;
 mod cgroup;
 mod filters;
+mod host;
 mod lab;
 mod lookup;
 mod states;

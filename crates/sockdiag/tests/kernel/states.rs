@@ -164,6 +164,12 @@ fn a_closed_half_shows_as_fin_wait_2_here_and_close_wait_there() {
         pair.client.read_exact(&mut [0; 6]).unwrap();
 
         let before = pair.client_row();
+        // Nothing was sent but a SYN and a FIN, and each counts as a byte; the FIN also as one to read.
+        assert_eq!(before.info().bytes_acked(), Some(2));
+        let there = pair.server_row();
+        assert_eq!((there.info().bytes_received(), there.rqueue), (Some(1), 1));
+        assert_eq!(pair.server.read(&mut [0]).unwrap(), 0);
+        assert_eq!(pair.server_row().rqueue, 0);
         drop(pair.server);
         let over = until_state(client, server, TcpState::TimeWait);
         assert_eq!(over.info, None);

@@ -1,0 +1,124 @@
+//! What one look at N sockets costs, beside the least that the kernel allows and beside what others do.
+//!
+//! `cargo bench -p sockdiag -- 1000 10000 100000`; without numbers the first two. Sockets are both ends of loopback
+//! connections in a network namespace of its own, held by several processes; 1 % of them belong to one service.
+//! Each reader runs in a process of its own, in turns, and the best of its looks counts.
+
+#[path = "../../tests/kernel/host.rs"]
+mod host;
+mod readers;
+mod scene;
+
+use readers::{Look, Reader};
+use scene::Scene;
+use std::process::Command;
+use std::time::Duration;
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// How often each reader has its turn.
+const TURNS: usize = 5;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["inside", sockets] => inside(sockets.parse()?),
+        ["hold", port, connections, cgroup] => {
+            scene::hold(port.parse()?, connections.parse()?, *cgroup == "cgroup")
+        }
+        ["read", name, cgroup] => readers::read(name, cgroup.parse()?),
+        given => start(given),
+    }
+}
+
+/// Goes on in a namespace for each number. Cargo gives `--bench` when it is to be measured, and nothing when it is only tried.
+fn start(given: &[&str]) -> Result<()> {
+    let mut counts: Vec<&str> = given
+        .iter()
+        .copied()
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    if counts.is_empty() && given.contains(&"--bench") {
+        counts = vec!["1000", "10000"];
+    } else if counts.is_empty() {
+        counts = vec!["100"];
+    }
+    for count in counts {
+        let Some(mut command) = host::self_in_namespace()? else {
+            return Err("no network namespace can be made (unshare --net)".into());
+        };
+        if !command.args(["inside", count]).status()?.success() {
+            return Err(format!("{count} sockets failed").into());
+        }
+    }
+    Ok(())
+}
+
+fn inside(sockets: usize) -> Result<()> {
+    host::loopback_up()?;
+    let scene = Scene::new(sockets)?;
+    table(&scene)?;
+    scene.end()
+}
+
+fn table(scene: &Scene) -> Result<()> {
+    let mut best: Vec<(Reader, Option<Look>)> = Reader::ALL.map(|reader| (reader, None)).to_vec();
+    for _ in 0..TURNS {
+        for (reader, best) in &mut best {
+            if let Some(look) = turn(*reader, scene)? {
+                *best = Some(best.map_or(look, |old| old.best(look)));
+            }
+        }
+    }
+    println!("\n{} sockets, {} of them ours", scene.sockets, scene.ours);
+    println!(
+        "{:44}{:>9}{:>7}{:>9}{:>7}{:>8}{:>9}",
+        "", "wall ms", "x", "cpu ms", "x", "rows", "KiB"
+    );
+    let base = best
+        .iter()
+        .find_map(|(_, look)| *look)
+        .ok_or("nothing measured")?;
+    for (reader, look) in best {
+        match look {
+            None => println!("{:44} not available here", reader.title()),
+            Some(look) => println!(
+                "{:44}{:9.2}{:7.2}{:9.2}{:7.2}{:8}{:9}",
+                reader.title(),
+                millis(look.wall),
+                ratio(look.wall, base.wall),
+                millis(look.cpu),
+                ratio(look.cpu, base.cpu),
+                look.rows,
+                look.peak,
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// The best of a few looks of one process.
+fn turn(reader: Reader, scene: &Scene) -> Result<Option<Look>> {
+    let cgroup = match (reader, scene.cgroup) {
+        (Reader::Cgroup, None) => return Ok(None),
+        (_, cgroup) => cgroup.unwrap_or_default(),
+    };
+    let output = Command::new(std::env::current_exe()?)
+        .args(["read", reader.name(), &cgroup.to_string()])
+        .output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        println!("{}: {}", reader.title(), said.trim());
+        return Ok(None);
+    }
+    Look::decode(&String::from_utf8(output.stdout)?).map(Some)
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn ratio(time: Duration, base: Duration) -> f64 {
+    time.as_secs_f64() / base.as_secs_f64()
+}
