@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config;
+use crate::drain::Target;
 use crate::drain::engine::{self, Message, Order, Request};
 use crate::drain::join::{Joined, join};
 use crate::receipts::{Lock, Locked};
@@ -53,6 +54,8 @@ impl Drain {
         let as_hook = systemd::runs_as_hook();
         let order = Order {
             root: root.clone(),
+            state: root.clone(),
+            target: Target::Units(settings.units.clone()),
             settings,
             notes,
             as_hook,

@@ -12,6 +12,7 @@ use super::leave::Leaving;
 use super::looker::{Looker, Seen};
 use super::machine::{Action, Depth, Input, Machine};
 use super::story::Story;
+use super::target::Target;
 use super::{Cause, Outcome, rejoin, target};
 use crate::config::{PoolSpec, Settings};
 use crate::evidence::Glance;
@@ -30,7 +31,7 @@ pub enum Message {
     /// A pool is done with: known to send nothing more, or not.
     Resolved(bool),
     /// What is watched.
-    Seen(Seen),
+    Seen(Box<Seen>),
     /// An answer to a look.
     Look(anyhow::Result<Glance>),
     /// Somebody asks to end it.
@@ -51,8 +52,12 @@ pub enum Request {
 /// How a drain is to be run.
 #[derive(Debug)]
 pub struct Order {
-    /// The file system.
+    /// The host: its processes, and the files of its pools.
     pub root: Root,
+    /// Where receipts, history and the state of the running drain lie.
+    pub state: Root,
+    /// What is drained.
+    pub target: Target,
     /// The settings.
     pub settings: Settings,
     /// What reading the settings had to say.
@@ -100,10 +105,15 @@ pub fn run(
 ) -> Report {
     let began = Instant::now();
     let (tell, inbox) = inbox;
-    let names = target::unit_names(&order.root, &order.settings.units);
-    ask_pid_1(names.clone(), tell.clone());
-    let (store, damaged) = Store::open_or_set_aside(&order.root);
-    let (run, resumed) = Run::begin_or_resume(&order.root);
+    let names = match &order.target {
+        Target::Units(configured) => target::unit_names(&order.root, configured),
+        Target::Process { name, .. } => vec![name.clone()],
+    };
+    if let Target::Units(_) = order.target {
+        ask_pid_1(names.clone(), tell.clone());
+    }
+    let (store, damaged) = Store::open_or_set_aside(&order.state);
+    let (run, resumed) = Run::begin_or_resume(&order.state);
     let mut engine = Engine {
         order,
         tell,
@@ -118,8 +128,17 @@ pub fn run(
         unresolved: 0,
     };
     let gates = engine.prepare();
-    let (snapshot, early) = engine.await_snapshot();
-    let (cause, units) = engine.judge_cause(&names, snapshot);
+    let (cause, units, early) = match &order.target {
+        Target::Units(_) => {
+            let (snapshot, early) = engine.await_snapshot();
+            let (cause, units) = engine.judge_cause(&names, snapshot);
+            (cause, units, early)
+        }
+        Target::Process { pid, name } => {
+            let units = target::process(&order.root, *pid, name);
+            (Cause::ByHand, units, Vec::new())
+        }
+    };
     engine.set_limit(cause, resumed);
     for note in order.notes.iter().cloned().chain(damaged) {
         engine.say(Event::Note { text: note });
@@ -348,7 +367,7 @@ impl Engine<'_> {
                 Some(Input::PoolResolved { left })
             }
             Message::Seen(seen) => {
-                self.seen(seen);
+                self.seen(*seen);
                 None
             }
             Message::Look(Ok(Glance::StillBusy(oldest))) => {
@@ -392,7 +411,7 @@ impl Engine<'_> {
             .map(|l| (l.program.clone(), l.local.port()))
             .collect();
         self.say(Event::Found {
-            units: seen.mark.units.clone(),
+            units: seen.units,
             listeners,
         });
         // A disk that hangs must not hold up this loop.
@@ -416,7 +435,7 @@ impl Engine<'_> {
         if let Event::Began { .. } | Event::Phase { .. } = event {
             self.run.phase = self.story.phase().to_string();
             // For those who watch; the drain itself does not need it.
-            let _ = self.run.write(&self.order.root);
+            let _ = self.run.write(&self.order.state);
         }
         (self.hear)(at, &event);
     }
@@ -434,19 +453,19 @@ impl Engine<'_> {
             .report(outcome, code, self.began.elapsed(), self.run.limit);
         self.run.ended = Some((outcome, code));
         self.run.phase = Phase::Ended.to_string();
-        let (root, run, store) = (
-            self.order.root.clone(),
+        let (state, run, store) = (
+            self.order.state.clone(),
             self.run.clone(),
             self.store.clone(),
         );
         let (kept, keep) = channel();
         let copy = report.clone();
         std::thread::spawn(move || {
-            let ended = run.write(&root).map_err(anyhow::Error::from);
+            let ended = run.write(&state).map_err(anyhow::Error::from);
             let tidy = store.drop_empty();
             let history = serde_json::to_value(&copy)
                 .map_err(anyhow::Error::from)
-                .and_then(|report| crate::receipts::keep(&root, &run.id, &report));
+                .and_then(|report| crate::receipts::keep(&state, &run.id, &report));
             kept.send(ended.and(tidy).and(history))
         });
         // A failing report never changes the outcome, and never holds it up.

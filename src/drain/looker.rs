@@ -18,7 +18,9 @@ const REDISCOVER: Duration = Duration::from_secs(5);
 /// What it found before its first look.
 #[derive(Debug)]
 pub struct Seen {
-    /// What is watched.
+    /// The names of what is watched.
+    pub units: Vec<String>,
+    /// What it listens on.
     pub listeners: Vec<Listener>,
     /// What rejoin has to wait for.
     pub mark: TargetMark,
@@ -94,7 +96,8 @@ impl Eye {
                 if !self.told {
                     self.told = true;
                     let ports = watch.listeners().iter().map(|l| l.local.port()).collect();
-                    let _ = tell.send(Message::Seen(Seen {
+                    let _ = tell.send(Message::Seen(Box::new(Seen {
+                        units: units.iter().map(|unit| unit.id.clone()).collect(),
                         listeners: watch.listeners().to_vec(),
                         mark: self.programs.mark(units, ports),
                         notes: self
@@ -104,7 +107,7 @@ impl Eye {
                             .cloned()
                             .chain(found.notes)
                             .collect(),
-                    }));
+                    })));
                 }
                 none.insert((watch, Instant::now()))
             }

@@ -17,3 +17,4 @@ pub use cause::Cause;
 pub use event::{Event, Report};
 pub use machine::Machine;
 pub use outcome::Outcome;
+pub use target::Target;

@@ -2,17 +2,31 @@
 
 use std::time::Duration;
 
-use crate::evidence::Unit;
+use crate::evidence::{Members, Unit};
 use crate::receipts::TargetMark;
 use crate::supervisord::{self, Owner, Program, State, Supervisord};
 use crate::systemd::UnitState;
-use crate::world::{Deadline, Root};
+use crate::world::{Deadline, Root, proc};
 
 /// The units tried when none is configured: Debian's name and upstream's.
 pub const USUAL_UNITS: [&str; 2] = ["supervisor.service", "supervisord.service"];
 
 /// The most that supervisord may take to list its programs. They only give names; the sockets don't wait for them.
 const NAMES_LIMIT: Duration = Duration::from_secs(1);
+
+/// What is to be drained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// systemd's units of these names; none: see [`unit_names`].
+    Units(Vec<String>),
+    /// A process and its descendants. systemd is not asked about it.
+    Process {
+        /// Its id.
+        pid: u32,
+        /// What people call it.
+        name: String,
+    },
+}
 
 /// The target's programs, as far as they are known.
 #[derive(Debug, Default)]
@@ -46,17 +60,39 @@ pub fn assumed(name: &str) -> UnitState {
     }
 }
 
-/// Those of `units` that have a control group, and so may have sockets.
+/// A process in the place of a unit: it has a main process, and no control group to tell its own sockets by. Nothing when it is gone.
+#[must_use]
+pub fn process(root: &Root, pid: u32, name: &str) -> Vec<UnitState> {
+    let gone = matches!(proc::parent(root, pid), Ok(None));
+    let unit = UnitState {
+        name: name.to_owned(),
+        id: name.to_owned(),
+        main_pid: pid,
+        ..UnitState::default()
+    };
+    if gone { Vec::new() } else { vec![unit] }
+}
+
+/// Those of `units` that have a control group or a process, and so may have sockets.
 #[must_use]
 pub fn watched(units: &[UnitState]) -> Vec<Unit> {
     units
         .iter()
-        .filter(|unit| !unit.control_group.is_empty())
-        .map(|unit| Unit {
-            name: unit.id.clone(),
-            control_group: unit.control_group.clone(),
+        .filter_map(|unit| {
+            Some(Unit {
+                name: unit.id.clone(),
+                members: members(unit)?,
+            })
         })
         .collect()
+}
+
+fn members(unit: &UnitState) -> Option<Members> {
+    match (unit.control_group.as_str(), unit.main_pid) {
+        ("", 0) => None,
+        ("", pid) => Some(Members::Process(pid)),
+        (group, _) => Some(Members::ControlGroup(group.to_owned())),
+    }
 }
 
 impl Programs {
@@ -101,16 +137,25 @@ impl Programs {
         leftover.then(|| format!("leftover process {pid}"))
     }
 
-    /// What is up now, for rejoin to wait for.
+    /// What is up now, for rejoin to wait for. Of a process nothing: the one that takes its place is another.
     #[must_use]
     pub fn mark(&self, units: &[UnitState], ports: Vec<u16>) -> TargetMark {
+        let lasting = |unit: &&UnitState| !matches!(members(unit), Some(Members::Process(_)));
+        let units: Vec<String> = units
+            .iter()
+            .filter(lasting)
+            .map(|unit| unit.id.clone())
+            .collect();
+        if units.is_empty() {
+            return TargetMark::default();
+        }
         let running = |program: &&Program| program.state == State::Running;
         let programs = self
             .servers
             .iter()
             .flat_map(|(_, all)| all.iter().filter(running).map(Program::label));
         TargetMark {
-            units: units.iter().map(|unit| unit.id.clone()).collect(),
+            units,
             programs: programs.collect(),
             ports,
         }

@@ -9,13 +9,42 @@ use sockdiag::{Query, Socket, States, TcpState};
 
 use crate::world::{Root, proc};
 
-/// A unit whose sockets are watched.
+/// A part of the target whose sockets are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// Its name.
+    /// Its name, for people.
     pub name: String,
-    /// Its control group, as systemd names it.
-    pub control_group: String,
+    /// Its processes.
+    pub members: Members,
+}
+
+/// Which processes belong to a [`Unit`]; looked up again at each discovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// Those in this control group, as systemd names it, and below.
+    ControlGroup(String),
+    /// This one and its descendants.
+    Process(u32),
+}
+
+impl Unit {
+    /// The kernel's ids of its control groups, by which the sockets that it created are known; none for a process.
+    fn groups(&self, root: &Root) -> anyhow::Result<Vec<u64>> {
+        match &self.members {
+            Members::ControlGroup(group) => proc::cgroup_ids(root, group)
+                .with_context(|| format!("read the control group {group} of {}", self.name)),
+            Members::Process(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn pids(&self, root: &Root) -> anyhow::Result<Vec<u32>> {
+        match &self.members {
+            Members::ControlGroup(group) => proc::pids_of_cgroup(root, group)
+                .with_context(|| format!("read the control group {group} of {}", self.name)),
+            Members::Process(pid) => proc::family(root, *pid)
+                .with_context(|| format!("read the descendants of {}, process {pid}", self.name)),
+        }
+    }
 }
 
 /// A listening socket of the target.
@@ -47,8 +76,8 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
-/// Finds the listening sockets of `units`: by the control group that created them, and, where the listener was inherited (socket
-/// activation) or the host has no control groups of version 2, by who holds them. `name` tells a process's program.
+/// Finds the listening sockets of `units`: by the control group that created them, and, where the unit has none, the listener was
+/// inherited (socket activation) or the host has no control groups of version 2, by who holds them. `name` tells a process's program.
 /// `checker_ports` are the ports on which local health checkers, as a registry's agent, listen themselves.
 ///
 /// # Errors
@@ -68,16 +97,8 @@ pub fn find(
         proc::net_namespace(root, std::process::id()).context("read our own network namespace")?;
     let mut elsewhere = HashSet::new();
     for unit in units {
-        let context = || {
-            format!(
-                "read the control group {} of {}",
-                unit.control_group, unit.name
-            )
-        };
-        for id in proc::cgroup_ids(root, &unit.control_group).with_context(context)? {
-            groups.insert(id, unit);
-        }
-        for pid in proc::pids_of_cgroup(root, &unit.control_group).with_context(context)? {
+        groups.extend(unit.groups(root)?.into_iter().map(|id| (id, unit)));
+        for pid in unit.pids(root)? {
             let space = proc::net_namespace(root, pid).with_context(|| {
                 format!(
                     "read the network namespace of process {pid} of {}",

@@ -10,7 +10,7 @@ pub mod settle;
 pub mod verdict;
 pub mod watch;
 
-pub use listeners::{Listener, Unit};
+pub use listeners::{Listener, Members, Unit};
 pub use settle::Settle;
 pub use verdict::{Tie, Verdict, Why, judge};
 pub use watch::{Glance, Watch};

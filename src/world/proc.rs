@@ -2,6 +2,7 @@
 //!
 //! A process that ended in the meantime is no error; a look that was forbidden always is, and is never an empty list.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind};
@@ -43,6 +44,29 @@ pub fn parent(root: &Root, pid: u32) -> io::Result<Option<u32>> {
         .and_then(|(_, fields)| fields.split_ascii_whitespace().nth(1)?.parse().ok())
         .map(Some)
         .ok_or_else(|| malformed("no parent in stat"))
+}
+
+/// A process and all its descendants, as they are now; empty when it is gone. Descendants whose own parent has ended are not found:
+/// they belong to init, or to the nearest subreaper above.
+///
+/// # Errors
+/// What the system says.
+pub fn family(root: &Root, pid: u32) -> io::Result<Vec<u32>> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut there = false;
+    for other in pids(root)? {
+        if let Some(parent) = parent(root, other)? {
+            there |= other == pid;
+            children.entry(parent).or_default().push(other);
+        }
+    }
+    let mut family = Vec::from_iter(there.then_some(pid));
+    let mut next = 0;
+    while let Some(member) = family.get(next) {
+        family.extend(children.remove(member).unwrap_or_default());
+        next += 1;
+    }
+    Ok(family)
 }
 
 /// The short name of a process, at most 15 bytes; `None` when it is gone.
@@ -391,6 +415,19 @@ mod tests {
     fn the_parent_is_found_behind_an_ugly_name() {
         let (_dir, root) = tree(&[("/proc/7/stat", "7 (a) S 1 (b) ) S 3 7 7 0 -1")]);
         assert_eq!(parent(&root, 7).unwrap(), Some(3));
+    }
+
+    #[test]
+    fn a_family_is_the_process_and_all_below_it() {
+        let (_dir, root) = tree(&[
+            ("/proc/7/stat", "7 (a) S 1 7 7 0 -1"),
+            ("/proc/8/stat", "8 (b) S 7 7 7 0 -1"),
+            ("/proc/3/stat", "3 (c) S 8 7 7 0 -1"),
+            ("/proc/9/stat", "9 (d) S 1 9 9 0 -1"),
+        ]);
+        assert_eq!(family(&root, 7).unwrap(), [7, 8, 3]);
+        assert_eq!(family(&root, 9).unwrap(), [9]);
+        assert!(family(&root, 10).unwrap().is_empty());
     }
 
     #[test]
