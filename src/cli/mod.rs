@@ -1,9 +1,11 @@
 //! The command line: one file a verb.
 
 mod drain;
+mod install;
 mod rejoin;
 mod report;
 mod status;
+mod uninstall;
 
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub struct Opts {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Install(install::Install),
+    Uninstall(uninstall::Uninstall),
     Drain(drain::Drain),
     Rejoin(rejoin::Rejoin),
     Status(status::Status),
@@ -44,6 +48,8 @@ impl Opts {
         start_log(self.verbose);
         let root = Root::host();
         let result = match self.verb {
+            Verb::Install(verb) => verb.run(&root),
+            Verb::Uninstall(verb) => verb.run(&root),
             Verb::Drain(verb) => verb.run(&root),
             Verb::Rejoin(verb) => verb.run(&root),
             Verb::Status(verb) => verb.run(&root),

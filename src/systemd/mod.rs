@@ -1,8 +1,15 @@
 //! systemd: what PID 1 says of the host (`view`, asked over `bus` or `systemctl`), what it is told (`notify`).
 
 mod bus;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod find;
+pub mod install;
 pub mod notify;
+pub mod steps;
+pub mod survey;
 pub mod systemctl;
+pub mod uninstall;
 pub mod units;
 pub mod view;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{HOOK, REJOIN};
-use crate::receipts::STATE_DIR;
+use crate::receipts::RECEIPTS;
 
 /// What differs between hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub fn rejoin(layout: &Layout) -> String {
         .set(
             "nothing to do unless a drain left a receipt",
             "ConditionPathExists",
-            &format!("{STATE_DIR}/receipts.json"),
+            RECEIPTS,
         )
         .set(
             "keep trying: a pool may take seconds or minutes to be there",

@@ -215,12 +215,26 @@ pub fn socket_inodes(root: &Root, pid: u32) -> io::Result<Vec<u64>> {
 /// # Errors
 /// What the system says; `InvalidData` when the link names no namespace.
 pub fn net_namespace(root: &Root, pid: u32) -> io::Result<Option<u64>> {
-    let Some(link) = unless_gone(fs::read_link(root.path(format!("/proc/{pid}/ns/net"))))? else {
+    namespace(root, &pid.to_string(), "net")
+}
+
+/// Whether a process lives in our own process id namespace, and not in a container; `false` when it is gone.
+///
+/// # Errors
+/// What the system says; `InvalidData` when the link names no namespace.
+pub fn is_of_this_host(root: &Root, pid: u32) -> io::Result<bool> {
+    let own = namespace(root, "self", "pid")?;
+    Ok(own.is_some() && own == namespace(root, &pid.to_string(), "pid")?)
+}
+
+fn namespace(root: &Root, process: &str, kind: &str) -> io::Result<Option<u64>> {
+    let link = fs::read_link(root.path(format!("/proc/{process}/ns/{kind}")));
+    let Some(link) = unless_gone(link)? else {
         return Ok(None);
     };
-    bracketed(link.as_os_str(), "net:[")
+    bracketed(link.as_os_str(), &format!("{kind}:["))
         .map(Some)
-        .ok_or_else(|| malformed("not a network namespace"))
+        .ok_or_else(|| malformed("not a namespace"))
 }
 
 /// The inodes of the sockets that listen on a TCP port, on any address, in our own network namespace.
@@ -244,6 +258,28 @@ pub fn listeners(root: &Root, port: u16) -> io::Result<Vec<u64>> {
             {
                 inodes.push(inode);
             }
+        }
+    }
+    Ok(inodes)
+}
+
+/// The inodes of the sockets that listen at a path, in our own network namespace.
+///
+/// # Errors
+/// What the system says.
+pub fn unix_listeners(root: &Root, path: &str) -> io::Result<Vec<u64>> {
+    /// `__SO_ACCEPTCON`, as the table prints it.
+    const LISTENS: &str = "00010000";
+    let mut inodes = Vec::new();
+    let table = File::open(root.path("/proc/net/unix"))?;
+    for line in BufReader::new(table).lines() {
+        let line = line?;
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        if let [_, _, _, LISTENS, _, _, inode, at] = fields[..]
+            && at == path
+            && let Ok(inode) = inode.parse()
+        {
+            inodes.push(inode);
         }
     }
     Ok(inodes)
@@ -383,6 +419,12 @@ mod tests {
             Some(std::os::unix::process::parent_id())
         );
         assert!(net_namespace(&root, me).unwrap().unwrap() > 0);
+        assert!(is_of_this_host(&root, me).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let inodes = unix_listeners(&root, path.to_str().unwrap()).unwrap();
+        assert_eq!(inodes.len(), 1);
     }
 
     #[test]

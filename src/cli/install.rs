@@ -1,0 +1,347 @@
+//! `drainctl install`.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+
+use crate::systemd::install;
+use crate::systemd::steps::{Hands, Pid1, Systemctl};
+use crate::systemd::survey::{self, Request};
+use crate::world::Root;
+use crate::{config, exit};
+
+/// Make this host drain before it stops: finds the units, writes config and units, enables and starts the hook.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: drainctl install --dry-run")]
+pub(super) struct Install {
+    /// The unit of the programs to drain; found by itself where they run under supervisord. May be given several times
+    #[arg(long, value_name = "NAME")]
+    unit: Vec<String>,
+    /// A unit that must outlive the drain since the programs need it: a database, a cache, a proxy. May be given several times;
+    /// remembered
+    #[arg(long, value_name = "NAME")]
+    keep: Vec<String>,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Install {
+    /// Installs on this host, and says each step.
+    ///
+    /// # Errors
+    /// What could not be done; what was done before it stays.
+    pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
+        super::need_root("install")?;
+        super::uninstall::need_systemd(root)?;
+        let program = std::env::current_exe()
+            .and_then(std::fs::canonicalize)
+            .context("this program's own file")?;
+        self.on(root, &Systemctl, &program, &mut std::io::stdout())
+    }
+
+    fn on(
+        self,
+        root: &Root,
+        pid1: &dyn Pid1,
+        program: &std::path::Path,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<u8> {
+        let loaded = config::load(root)?;
+        let request = Request {
+            units: self.unit,
+            keep: self.keep,
+        };
+        let facts = survey::gather(root, pid1, &request, program, &loaded)?;
+        let plan = install::plan(&request, &facts)?;
+        for line in &plan.found {
+            writeln!(out, "found   {line}")?;
+        }
+        let hands = Hands {
+            root,
+            pid1,
+            rejoin: &|| bail!("nothing to take back while installing"),
+        };
+        hands.perform(&plan.steps, self.dry_run, out)?;
+        if self.dry_run {
+            writeln!(out, "nothing was changed: this was a dry run")?;
+            return Ok(exit::OK);
+        }
+        if plan.steps.is_empty() {
+            writeln!(out, "nothing to change")?;
+        }
+        // What a drain falls back to when somebody breaks the config later.
+        let loaded = config::load(root)?;
+        config::keep_last_good(root, &loaded).context("keeping the settings")?;
+        for line in install::verify(pid1, &plan)? {
+            writeln!(out, "holds   {line}")?;
+        }
+        Ok(exit::OK)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::systemd::fake::{Fake, host, process};
+    use std::path::Path;
+
+    /// A host on which supervisord runs as `supervisor.service`, and a Consul agent as `registry.service`.
+    pub(crate) fn usual() -> (tempfile::TempDir, Root, Fake) {
+        let (dir, root) = host();
+        process(
+            &root,
+            30,
+            "/usr/bin/python3 /usr/bin/supervisord -n",
+            "/system.slice/supervisor.service",
+            &[],
+        );
+        process(
+            &root,
+            40,
+            "/usr/bin/consul agent",
+            "/system.slice/registry.service",
+            &[500],
+        );
+        let fake = Fake::new(
+            &root,
+            &[
+                ("supervisor.service", "supervisor.service"),
+                ("alias.service", "supervisor.service"),
+                ("registry.service", "registry.service"),
+                ("postgresql.service", "postgresql.service"),
+            ],
+        );
+        (dir, root, fake)
+    }
+
+    pub(crate) fn install(root: &Root, fake: &Fake, arguments: &[&str]) -> anyhow::Result<String> {
+        run(root, fake, Path::new("/usr/bin/drainctl"), arguments)
+    }
+
+    fn run(root: &Root, fake: &Fake, program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut verb = Install {
+            unit: Vec::new(),
+            keep: Vec::new(),
+            dry_run: false,
+        };
+        for argument in arguments {
+            match argument.split_once('=') {
+                Some(("--unit", name)) => verb.unit.push(name.to_owned()),
+                Some(("--keep", name)) => verb.keep.push(name.to_owned()),
+                _ => verb.dry_run = true,
+            }
+        }
+        let mut out = Vec::new();
+        verb.on(root, fake, program, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// Every file that an install may touch.
+    pub(crate) fn tree(root: &Root) -> String {
+        let mut files = Vec::new();
+        let mut ahead = ["/etc", "/var", "/usr", "/run"]
+            .map(|dir| root.path(dir))
+            .to_vec();
+        while let Some(dir) = ahead.pop() {
+            for entry in std::fs::read_dir(dir).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    ahead.push(path);
+                } else {
+                    let shown = path.strip_prefix(root.path("/")).unwrap();
+                    files.push(format!("/{}", shown.display()));
+                }
+            }
+        }
+        files.sort_unstable();
+        files.join("\n")
+    }
+
+    #[test]
+    fn a_dry_run_says_everything_and_does_nothing() {
+        let (_dir, root, fake) = usual();
+        let text = run(
+            &root,
+            &fake,
+            Path::new("/root/target/release/drainctl"),
+            &["--dry-run"],
+        );
+        insta::assert_snapshot!(text.unwrap(), @r#"
+        found   supervisor.service: supervisord is its process 30
+        found   registry.service: its process 40 is the Consul agent at http://127.0.0.1:8500
+        copy    /usr/local/bin/drainctl
+                  /root/target/release/drainctl may be gone or out of reach when the host stops
+        write   /etc/drainctl/drainctl.toml
+                  there is no config yet: what was found, everything else at its default
+        write   /var/lib/drainctl/installed.json
+                  tells `uninstall` what was not here before
+        write   /etc/systemd/system/drain-connections.service
+                  its stop is the drain: before supervisor.service
+        write   /etc/systemd/system/drain-connections-rejoin.service
+                  takes the host back once its programs are up
+        write   /etc/systemd/system/drain-connections.service.d/10-order.conf
+                  must outlive the drain: registry.service
+        run     systemctl daemon-reload
+                  systemd reads units only when told to
+        run     systemctl reenable drain-connections.service drain-connections-rejoin.service
+                  started with the units above, also after a reboot
+        run     systemctl start drain-connections.service
+                  only what is active is stopped: without this the next shutdown would not be drained
+        nothing was changed: this was a dry run
+        "#);
+        assert_eq!(tree(&root), "");
+        assert!(fake.heard().is_empty());
+    }
+
+    #[test]
+    fn an_install_says_what_holds_and_a_second_one_changes_nothing() {
+        let (_dir, root, fake) = usual();
+        let text = install(&root, &fake, &[]).unwrap();
+        assert!(text.ends_with(
+            "holds   drain-connections.service is active, and is stopped before supervisor.service\n\
+             holds   registry.service lives until the drain is over\n"
+        ), "{text}");
+        insta::assert_snapshot!(tree(&root), @r#"
+        /etc/drainctl/drainctl.toml
+        /etc/systemd/system/drain-connections-rejoin.service
+        /etc/systemd/system/drain-connections.service
+        /etc/systemd/system/drain-connections.service.d/10-order.conf
+        /var/lib/drainctl/installed.json
+        /var/lib/drainctl/last-good.json
+        "#);
+        let config = root.read(config::MAIN, 10_000).unwrap();
+        assert!(
+            config.contains("units = [\"supervisor.service\"]\n"),
+            "{config}"
+        );
+        assert!(config.contains("[pool.consul]\n"), "{config}");
+        insta::assert_snapshot!(root.read(survey::order_path(), 10_000).unwrap(), @r#"
+        [Unit]
+        # runs the Consul agent: without this it is gone before we have left
+        After=registry.service
+        "#);
+        assert_eq!(
+            fake.heard(),
+            [
+                "daemon-reload",
+                "reenable drain-connections.service drain-connections-rejoin.service",
+                "start drain-connections.service"
+            ]
+        );
+        let again = install(&root, &fake, &[]).unwrap();
+        assert!(again.contains("nothing to change\n"), "{again}");
+        assert!(fake.heard().is_empty());
+    }
+
+    #[test]
+    fn a_program_that_may_be_gone_at_shutdown_is_copied_once() {
+        let (dir, root, fake) = usual();
+        let program = dir.path().join("target/release/drainctl");
+        root.replace("/target/release/drainctl", b"ELF", 0o755)
+            .unwrap();
+        let text = run(&root, &fake, &program, &[]).unwrap();
+        assert!(text.contains("copy    /usr/local/bin/drainctl\n"), "{text}");
+        let unit = root
+            .read("/etc/systemd/system/drain-connections.service", 10_000)
+            .unwrap();
+        assert!(unit.contains("ExecStop=/usr/local/bin/drainctl drain\n"));
+        assert!(
+            run(&root, &fake, &program, &[])
+                .unwrap()
+                .contains("nothing to change")
+        );
+        // A new version.
+        root.replace("/target/release/drainctl", b"ELF2", 0o755)
+            .unwrap();
+        run(&root, &fake, &program, &[]).unwrap();
+        assert_eq!(root.read("/usr/local/bin/drainctl", 9).unwrap(), "ELF2");
+    }
+
+    #[test]
+    fn what_is_kept_is_remembered() {
+        let (_dir, root, fake) = usual();
+        install(&root, &fake, &["--keep=postgresql"]).unwrap();
+        let again = install(&root, &fake, &[]).unwrap();
+        assert!(again.contains("nothing to change"), "{again}");
+        assert!(
+            again.contains("registry.service, postgresql.service lives"),
+            "{again}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_unit_is_refused_with_what_was_found() {
+        let (_dir, root, fake) = usual();
+        let error = install(&root, &fake, &["--unit=supervisord"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no unit supervisord.service on this host; \
+             found: supervisor.service (supervisord is its process 30)"
+        );
+        assert_eq!(tree(&root), "");
+    }
+
+    #[test]
+    fn an_alias_stands_for_its_unit_and_other_units_rewrite_only_our_own_config() {
+        let (_dir, root, fake) = usual();
+        install(&root, &fake, &["--unit=alias.service"]).unwrap();
+        let config = root.read(config::MAIN, 10_000).unwrap();
+        assert!(
+            config.contains("units = [\"supervisor.service\"]"),
+            "{config}"
+        );
+        install(&root, &fake, &["--unit=postgresql"]).unwrap();
+        let config = root.read(config::MAIN, 10_000).unwrap();
+        assert!(
+            config.contains("units = [\"postgresql.service\"]"),
+            "{config}"
+        );
+        // Touched by the administrator: not ours any more.
+        root.replace(config::MAIN, format!("{config}# mine\n").as_bytes(), 0o644)
+            .unwrap();
+        let error = install(&root, &fake, &["--unit=supervisor"]).unwrap_err();
+        assert!(error.to_string().contains("not ours to change"), "{error}");
+    }
+
+    #[test]
+    fn a_host_without_supervisord_needs_a_unit() {
+        let (_dir, root) = host();
+        let nothing = Fake::new(&root, &[]);
+        let error = install(&root, &nothing, &[]).unwrap_err();
+        assert!(error.to_string().contains("--unit"), "{error}");
+        let stopped = Fake::new(&root, &[("supervisor.service", "supervisor.service")]);
+        let text = install(&root, &stopped, &["--dry-run"]).unwrap();
+        assert!(
+            text.contains("supervisor.service: exists, though nothing runs in it now"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_health_file_elsewhere_may_be_written() {
+        let (_dir, root, fake) = usual();
+        let config = "[pool.health-file]\npath = \"/srv/www/up\"\n";
+        root.replace(config::MAIN, config.as_bytes(), 0o644)
+            .unwrap();
+        let text = install(&root, &fake, &[]).unwrap();
+        assert!(
+            text.contains("but the config has no [pool.consul]"),
+            "{text}"
+        );
+        assert_eq!(root.read(config::MAIN, 999).unwrap(), config);
+        let unit = root
+            .read("/etc/systemd/system/drain-connections.service", 10_000)
+            .unwrap();
+        assert!(unit.contains("ReadWritePaths=-/srv/www\n"));
+    }
+
+    #[test]
+    fn a_broken_config_is_told_and_nothing_is_done() {
+        let (_dir, root, fake) = usual();
+        root.replace(config::MAIN, b"unit = 3\n", 0o644).unwrap();
+        let error = install(&root, &fake, &[]).unwrap_err();
+        assert!(error.is::<config::Faults>(), "{error}");
+        assert!(fake.heard().is_empty());
+    }
+}

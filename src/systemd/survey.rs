@@ -1,0 +1,203 @@
+//! What an install depends on: the host as it is, looked at and not changed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::find::{self, Found};
+use super::steps::Pid1;
+use super::{HOOK, REJOIN, units, view};
+use crate::config::{self, Settings};
+use crate::receipts::STATE_DIR;
+use crate::world::Root;
+
+/// Where this program is put when it lies where it may be gone at a shutdown.
+pub(super) const BINARY: &str = "/usr/local/bin/drainctl";
+
+/// The most that is read of a file of ours, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// What was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The units to drain before; none: those of the config, else those that run supervisord.
+    pub units: Vec<String>,
+    /// Units that must outlive the drain; none: those of the last time.
+    pub keep: Vec<String>,
+}
+
+/// What `install` put on the host that was not there before, and `uninstall` may remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The config as it was written.
+    pub config: Option<String>,
+    /// Where this program was copied to.
+    pub binary: Option<String>,
+}
+
+impl Installed {
+    /// Where it is kept.
+    #[must_use]
+    pub fn path() -> String {
+        format!("{STATE_DIR}/installed.json")
+    }
+}
+
+/// Everything that the plan depends on.
+#[derive(Debug)]
+pub struct Facts {
+    /// The config.
+    pub settings: Settings,
+    /// Whether any config file is there.
+    pub configured: bool,
+    /// Our files, as far as they are there.
+    pub files: BTreeMap<String, String>,
+    /// What an earlier run put here.
+    pub installed: Installed,
+    /// The running program.
+    pub program: PathBuf,
+    /// Whether the same program lies at its place already.
+    pub copied: bool,
+    /// The services that run supervisord.
+    pub supervisors: Vec<Found>,
+    /// What else was found, for people.
+    pub remarks: Vec<String>,
+    /// The service of the registry's agent.
+    pub agent: Option<Found>,
+    /// The units that the plan may name, by the name asked for: properties of [`PROPERTIES`].
+    pub units: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// The properties that [`Facts::units`] holds.
+pub const PROPERTIES: [&str; 8] = [
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "After",
+    "PartOf",
+    "ExecStop",
+];
+
+/// The drop-in for this host's own order.
+#[must_use]
+pub fn order_path() -> String {
+    format!("{}/10-order.conf", units::drop_ins(HOOK))
+}
+
+/// The files of ours whose text decides what is to be done.
+#[must_use]
+pub fn own_files() -> [String; 4] {
+    [
+        config::MAIN.to_owned(),
+        units::path(HOOK),
+        units::path(REJOIN),
+        order_path(),
+    ]
+}
+
+/// Looks at the host. Changes nothing.
+///
+/// # Errors
+/// What can't be read, systemd when it does not answer, and names that are no units. The config has been checked before.
+pub fn gather(
+    root: &Root,
+    pid1: &dyn Pid1,
+    request: &Request,
+    program: &Path,
+    loaded: &config::Loaded,
+) -> anyhow::Result<Facts> {
+    let mut files = BTreeMap::new();
+    for path in own_files() {
+        if let Some(text) = text(root, &path)? {
+            files.insert(path, text);
+        }
+    }
+    let (supervisors, mut remarks) = find::supervisors(root).context("looking for supervisord")?;
+    let consul = loaded
+        .settings
+        .pools
+        .iter()
+        .find(|pool| pool.kind == "consul");
+    let address = consul.and_then(|pool| pool.settings.get("address")?.as_str());
+    let agent = find::agent(root, address.unwrap_or(find::AGENT)).context("looking for Consul")?;
+    let agent = match agent {
+        Some(Err(remark)) => {
+            remarks.push(remark);
+            None
+        }
+        Some(Ok(found)) => Some(found),
+        None => None,
+    };
+    if let Some(found) = &agent
+        && consul.is_none()
+        && !loaded.sources.is_empty()
+    {
+        remarks.push(format!(
+            "{}: {}, but the config has no [pool.consul]",
+            found.unit, found.why
+        ));
+    }
+    let mut names: Vec<String> = request
+        .units
+        .iter()
+        .chain(&request.keep)
+        .chain(&loaded.settings.units)
+        .map(|name| full_name(name))
+        .chain(
+            [HOOK, REJOIN]
+                .into_iter()
+                .chain(find::USUAL)
+                .map(str::to_owned),
+        )
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let shown = pid1.show(&names, &PROPERTIES)?;
+    Ok(Facts {
+        settings: loaded.settings.clone(),
+        configured: !loaded.sources.is_empty(),
+        files,
+        installed: installed(root)?,
+        program: program.to_owned(),
+        copied: std::fs::read(root.path(BINARY))
+            .is_ok_and(|copy| std::fs::read(program).is_ok_and(|program| program == copy)),
+        supervisors,
+        remarks,
+        agent,
+        units: names.into_iter().zip(shown).collect(),
+    })
+}
+
+/// What an earlier run put on the host.
+///
+/// # Errors
+/// What the system says, and a file that is not ours.
+pub fn installed(root: &Root) -> anyhow::Result<Installed> {
+    let path = Installed::path();
+    match text(root, &path)? {
+        Some(text) => serde_json::from_str(&text).context(path),
+        None => Ok(Installed::default()),
+    }
+}
+
+fn text(root: &Root, path: &str) -> anyhow::Result<Option<String>> {
+    match root.read(path, MOST) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context(path.to_owned()),
+    }
+}
+
+/// As `systemctl` completes names.
+pub(super) fn full_name(name: &str) -> String {
+    if view::is_unit_name(name) {
+        name.to_owned()
+    } else {
+        format!("{name}.service")
+    }
+}
