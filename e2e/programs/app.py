@@ -20,7 +20,7 @@ def blocks(count):
 
 
 def chunks(seconds, gap):
-    for number in range(round(seconds / gap)):
+    for number in range(int(seconds / gap) + 1):
         if number:
             time.sleep(gap)
         yield b"chunk %d\n" % number

@@ -15,6 +15,8 @@ pub(crate) const LAST: u8 = 3;
 pub struct Balancer {
     haproxy: Child,
     log: PathBuf,
+    /// Where it sends requests from.
+    pub address: String,
     /// Where requests go.
     pub url: String,
 }
@@ -39,6 +41,7 @@ impl Balancer {
         Ok(Self {
             haproxy,
             log,
+            address: port.address.clone(),
             url: format!("http://{}", port.address),
         })
     }

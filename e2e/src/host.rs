@@ -1,7 +1,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output};
+use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -92,6 +92,15 @@ impl Host {
     /// A path of the host, seen from outside.
     pub fn path(&self, inside: &str) -> PathBuf {
         self.dir.join("root").join(inside.trim_start_matches('/'))
+    }
+
+    /// A path of the running host with all that is mounted there, seen from outside.
+    ///
+    /// # Errors
+    /// If the host does not run.
+    pub fn live_path(&self, inside: &str) -> Result<PathBuf> {
+        let init = self.init()?.as_raw_nonzero();
+        Ok(PathBuf::from(format!("/proc/{init}/root{inside}")))
     }
 
     /// Writes a file of the host, with the folders above it.
@@ -194,10 +203,15 @@ impl Host {
     /// # Errors
     /// If the host is not running.
     pub fn try_exec(&self, words: &[&str]) -> Result<Output> {
-        output(&mut command_beside(
-            self.init()?.as_raw_nonzero().get(),
-            words,
-        )?)
+        output(&mut self.command(words)?)
+    }
+
+    /// A command that will run inside.
+    ///
+    /// # Errors
+    /// If the host is not running.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
+        command_beside(self.init()?.as_raw_nonzero().get(), words)
     }
 
     /// Waits for the host's end.

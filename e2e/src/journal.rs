@@ -10,7 +10,6 @@ use crate::command::{command, run};
 const STOPPING: &str = "de5b426a63be47a7b6ac3eaac82e2f6f";
 /// systemd's message for "has stopped".
 const STOPPED: &str = "9d1aaa27d60140bd96365438aad20286";
-
 /// A host's journal in the order of time.
 #[derive(Debug)]
 pub struct Journal {
@@ -81,6 +80,13 @@ impl Journal {
     /// If it never did.
     pub fn stopped(&self, unit: &str) -> Result<SystemTime> {
         self.message(unit, STOPPED)
+    }
+
+    /// The exit code of the unit's last command that ended with anything but 0.
+    pub fn exit_status<'a>(&'a self, unit: &'a str) -> Option<&'a str> {
+        self.of_unit(unit)
+            .rev()
+            .find_map(|entry| entry.field("EXIT_STATUS"))
     }
 
     /// The last lines about a unit, for a message.

@@ -89,6 +89,19 @@ impl Port {
         command(&[&["ip", "netns", "exec", &self.name], words].concat())
     }
 
+    /// Makes the buffers of new connections small: what is not read yet waits at its sender, and not on the way.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn small_buffers(&self) -> Result<()> {
+        let small = "4096 32768 32768";
+        let settings = [
+            format!("net.ipv4.tcp_rmem={small}"),
+            format!("net.ipv4.tcp_wmem={small}"),
+        ];
+        run(self.command(&["sysctl", "-qw"]).args(settings)).map(drop)
+    }
+
     /// Moves the calling thread, and all that it will start, into this namespace.
     ///
     /// # Errors

@@ -23,6 +23,9 @@ pub const FIRST: &str = "alpha";
 /// The name of the second.
 pub const SECOND: &str = "beta";
 
+/// The last part of the client's address.
+const CLIENT: u8 = 4;
+
 /// Hosts, registry, balancer and client around one switch.
 #[derive(Debug)]
 pub struct Site {
@@ -65,19 +68,21 @@ impl Site {
         }
         let registry = switch.port("consul", consul::LAST)?;
         let binary = parts.root.join("usr/bin/consul");
-        let consul = thread::scope(|scope| {
+        let consul = Consul::start(registry, &binary, &dir, tokens)?;
+        thread::scope(|scope| {
             let boots: Vec<_> = hosts
                 .iter_mut()
                 .map(|host| scope.spawn(|| host.boot()))
                 .collect();
-            let consul = Consul::start(registry, &binary, &dir, tokens);
-            for boot in boots {
-                boot.join().map_err(|_| anyhow!("a boot panicked"))??;
-            }
-            consul
+            boots
+                .into_iter()
+                .try_for_each(|boot| boot.join().map_err(|_| anyhow!("a boot panicked"))?)
         })?;
-        let balancer = Balancer::start(&switch.port("balancer", balancer::LAST)?, &dir)?;
-        let client = switch.port("client", 4)?;
+        let middle = switch.port("balancer", balancer::LAST)?;
+        let client = switch.port("client", CLIENT)?;
+        middle.small_buffers()?;
+        client.small_buffers()?;
+        let balancer = Balancer::start(&middle, &dir)?;
         let site = Self {
             hosts,
             balancer,

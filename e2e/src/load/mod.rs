@@ -8,9 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, anyhow};
 
-use crate::command::run;
 use crate::net::Port;
-pub use request::{Done, Kind, send};
+pub use request::{Done, Kind, agent, send};
 
 /// Requests per second, whatever becomes of those before: an open loop.
 const RATE: u32 = 40;
@@ -32,12 +31,7 @@ pub struct Summary {
 
 impl Load {
     /// Begins to send requests from `client` to `url`.
-    ///
-    /// # Errors
-    /// If the client's receive buffers can't be made small.
-    pub fn start(client: &Port, url: &str) -> Result<Self> {
-        // Small buffers: what the client has not read yet waits at the host, and not on the way.
-        run(&mut client.command(&["sysctl", "-qw", "net.ipv4.tcp_rmem=4096 32768 32768"]))?;
+    pub fn start(client: &Port, url: &str) -> Self {
         let (stop, done) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(Mutex::new(Vec::new())),
@@ -54,11 +48,11 @@ impl Load {
                 arrive(&url, &stop, &done)
             }
         });
-        Ok(Self {
+        Self {
             stop,
             done,
             arrivals,
-        })
+        }
     }
 
     /// Sends no more, waits for the answers still out, and returns them all.
@@ -78,7 +72,7 @@ impl Load {
 
 /// One thread a request: the arrivals wait for nobody.
 fn arrive(url: &str, stop: &AtomicBool, done: &Mutex<Vec<Done>>) -> Result<()> {
-    let agent = request::agent();
+    let agent = agent();
     let start = Instant::now();
     thread::scope(|scope| {
         for number in 0.. {
@@ -103,7 +97,8 @@ fn arrive(url: &str, stop: &AtomicBool, done: &Mutex<Vec<Done>>) -> Result<()> {
 
 /// The mix: in every second 4 slow requests, 2 of each streamed kind, and 30 short ones.
 fn kind(number: u32) -> Kind {
-    match number % RATE {
+    // The order shifts by one every second, so that a balancer that takes turns gives each host all kinds.
+    match (number + number / RATE) % RATE {
         3 => Kind::Slow(2),
         13 => Kind::Slow(4),
         23 => Kind::Slow(6),
@@ -123,15 +118,13 @@ impl Summary {
             .filter(|request| request.fault.is_some())
     }
 
-    /// When the last byte from a host came before `before`.
+    /// When the last byte came from a host to a request that was sent before `before`.
     pub fn last_answer(&self, host: &str, before: SystemTime) -> Option<SystemTime> {
-        let answers = self
-            .requests
+        let sent = |request: &&Done| request.sent < before && request.host.as_deref() == Some(host);
+        self.requests
             .iter()
-            .filter(|request| request.host.as_deref() == Some(host));
-        answers
+            .filter(sent)
             .map(|request| request.ended)
-            .filter(|ended| *ended < before)
             .max()
     }
 

@@ -24,8 +24,10 @@ pub enum Kind {
     Short,
     /// Answered after so many seconds of silence.
     Slow(u64),
-    /// Twelve chunks with 0.4 s between them, 4.4 s in all; with the first request's pause about 5 s.
+    /// Thirteen chunks with 0.4 s between them, 4.8 s in all.
     Stream,
+    /// A chunk every 0.4 s, without an end.
+    Forever,
     /// 3 MB, read slowly.
     Download,
     /// 200 kB, sent slowly.
@@ -48,7 +50,7 @@ pub struct Done {
 }
 
 /// An agent that opens a connection for each request: what is kept alive is between balancer and hosts.
-pub(crate) fn agent() -> Agent {
+pub fn agent() -> Agent {
     let config = Agent::config_builder()
         .timeout_global(Some(LIMIT))
         .max_idle_connections(0)
@@ -77,9 +79,10 @@ fn exchange(agent: &Agent, url: &str, kind: Kind, host: &mut Option<String>) -> 
         Kind::Short => ("/short".to_owned(), b"ok\n".to_vec()),
         Kind::Slow(seconds) => (format!("/slow?s={seconds}"), b"done\n".to_vec()),
         Kind::Stream => {
-            let chunks: String = (0..12).map(|number| format!("chunk {number}\n")).collect();
+            let chunks: String = (0..13).map(|number| format!("chunk {number}\n")).collect();
             ("/stream?s=5&gap=0.4".to_owned(), chunks.into_bytes())
         }
+        Kind::Forever => ("/forever?gap=0.4".to_owned(), Vec::new()),
         Kind::Download => (
             format!("/download?bytes={DOWNLOAD}"),
             pattern(DOWNLOAD).to_vec(),

@@ -11,7 +11,8 @@ use e2e::programs::Program;
 use e2e::seed::Seed;
 use e2e::site::{CONVERGE_LIMIT, FIRST, Site};
 
-use crate::{Case, LEAD};
+use crate::Case;
+use crate::drill::LEAD;
 
 /// What others do, in the same lab: it proves that the lab sees a dropped request.
 pub(crate) const CASES: &[(&str, Case)] = &[
@@ -40,7 +41,7 @@ fn seed_drops(case: &str, parts: &Parts, seed: Seed) -> Result<()> {
 }
 
 fn poweroff_drops(case: &str, site: &mut Site) -> Result<()> {
-    let load = Load::start(&site.client, &site.balancer.url)?;
+    let load = Load::start(&site.client, &site.balancer.url);
     std::thread::sleep(LEAD);
     let asked = SystemTime::now();
     site.first().exec(&["systemctl", "poweroff"])?;

@@ -1,9 +1,15 @@
 //! The cases: what must hold on a booted host under load.
 
 mod baseline;
+mod broken;
+mod drill;
+mod install;
+mod long;
+mod quiet;
+mod registry;
+mod shutdown;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use e2e::enter::{self, Parts};
@@ -13,16 +19,22 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// Cases that run side by side; two cores bear no more.
 const THREADS: usize = 2;
 
-/// Load before the event, so that requests of all kinds are in flight then.
-const LEAD: Duration = Duration::from_secs(7);
-
 /// A case's body.
 type Case = fn(&str, &Parts) -> Result<()>;
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = args.test_threads.or(Some(THREADS));
-    let cases = [baseline::CASES].concat();
+    let cases = [
+        shutdown::CASES,
+        long::CASES,
+        registry::CASES,
+        broken::CASES,
+        quiet::CASES,
+        install::CASES,
+        baseline::CASES,
+    ]
+    .concat();
     let parts = match Parts::from_env() {
         Ok(parts) => parts,
         Err(_) if args.list => Parts {
