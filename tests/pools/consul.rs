@@ -339,6 +339,26 @@ fn a_node_without_services_is_judged_by_its_own_checks() {
 }
 
 #[test]
+fn an_agent_without_servers_leaves_and_is_not_taken_for_out() {
+    let Some(mut agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    agent.lose_its_servers();
+    let dir = tempfile::tempdir().unwrap();
+    let pool = pool("consul", json!({ "address": agent.address() }));
+    let cx = || cx(dir.path());
+    // The agent will tell the servers once there are some; that they know is not certain until they say so.
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    let error = pool.status(&cx()).unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::Unreachable, "{error}");
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    // Nothing stands any more, as far as can be seen: that has to be certain too.
+    let error = pool.rejoin(&cx(), &before).unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::Unreachable, "{error}");
+}
+
+#[test]
 fn an_agent_that_is_gone_is_unreachable() {
     let Some(agent) = ConsulAgent::start(false) else {
         return;
@@ -384,8 +404,8 @@ token = "hunter2"
     text:7: ca_file: No such file or directory (os error 2)
     text:8: unknown key `token`; the keys are `address`, `scope`, `services`, `token_file`, `token_env`, `ca_file`
     ");
-    insta::assert_snapshot!(read("scope = \"services\"\ntoken_file = \"token\""), @"
+    insta::assert_snapshot!(read("scope = \"services\"\ntoken_env = \"5ec4e700-0000\""), @"
     text:1: scope: services has to name at least one
-    text:2: token_file: must be an absolute path
+    text:2: token_env: must be the name of an environment variable
     ");
 }

@@ -84,7 +84,7 @@ impl ConsulAgent {
         });
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         let ports = [free_port(), free_port(), free_port()];
-        let child = spawn(&binary, &dir, ports);
+        let child = spawn(&binary, &dir, ports, true);
         let agent = Self {
             binary,
             dir,
@@ -96,16 +96,30 @@ impl ConsulAgent {
         Some(agent)
     }
 
+    /// Starts it again on the same data, as a client agent that knows no server.
+    pub(crate) fn lose_its_servers(&mut self) {
+        self.end();
+        std::fs::remove_dir_all(self.dir.path().join("data/serf")).unwrap();
+        self.child = spawn(&self.binary, &self.dir, self.ports, false);
+        eventually("the agent answers", || {
+            self.call("GET", "/v1/agent/services", None).is_ok()
+        });
+    }
+
     pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
 
     /// Ends the process the hard way and starts it again on the same data.
     pub(crate) fn restart(&mut self) {
+        self.end();
+        self.child = spawn(&self.binary, &self.dir, self.ports, true);
+        self.wait_until_ready();
+    }
+
+    fn end(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&self.binary, &self.dir, self.ports);
-        self.wait_until_ready();
     }
 
     /// What the API answers to the operator, as JSON where it is some.
@@ -174,11 +188,17 @@ impl Drop for ConsulAgent {
     }
 }
 
-fn spawn(binary: &PathBuf, dir: &TempDir, ports: [u16; 3]) -> Child {
+fn spawn(binary: &PathBuf, dir: &TempDir, ports: [u16; 3], with_servers: bool) -> Child {
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
     let [http, server, serf] = ports.map(|port| port.to_string());
+    let role: &[&str] = if with_servers {
+        &["-server", "-bootstrap-expect=1"]
+    } else {
+        &[]
+    };
     Command::new(binary)
-        .args(["agent", "-server", "-bootstrap-expect=1", "-node=host1"])
+        .args(["agent", "-node=host1"])
+        .args(role)
         .args(["-bind=127.0.0.1", "-client=127.0.0.1"])
         .args(["-dns-port=-1", "-grpc-port=-1", "-serf-wan-port=-1"])
         .args(["-http-port", &http, "-server-port", &server])

@@ -8,9 +8,9 @@
 //! `agent:read` where the agent has no check at all.
 
 mod agent;
+mod settings;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
@@ -18,102 +18,20 @@ use serde_json::Value;
 
 use super::mark::{self, one_line};
 use super::{Context, Health, Kind, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
-use crate::config::Section;
 use crate::world::http::{Client, Endpoint, Tls};
 use agent::{Agent, Check, Local, Part, refused};
+use settings::Settings;
 
 /// Consul's line in the table of pools.
 pub(super) const KIND: Kind = Kind {
     name: "consul",
     about: "sets the node or its services into maintenance at the local Consul agent",
-    settings,
+    settings: settings::check,
     build,
 };
 
-/// The largest token that is read, in bytes.
-const LARGEST_TOKEN: u64 = 4096;
-
-#[derive(Serialize, Deserialize)]
-#[serde(default)]
-struct Settings {
-    address: String,
-    scope: Option<Scope>,
-    services: Vec<String>,
-    token_file: Option<PathBuf>,
-    token_env: Option<String>,
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Scope {
-    Node,
-    Services,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            address: "http://127.0.0.1:8500".to_owned(),
-            scope: None,
-            services: Vec::new(),
-            token_file: None,
-            token_env: None,
-            ca_file: None,
-        }
-    }
-}
-
-fn settings(section: &mut Section<'_>) -> Option<Value> {
-    let settings: Settings = section.read()?;
-    if let Err(error) = Endpoint::parse(&settings.address) {
-        section.fault("address", error);
-    }
-    match (settings.scope, settings.services.is_empty()) {
-        (Some(Scope::Node), false) => section.fault(
-            "scope",
-            "the node and single services exclude each other; leave out one",
-        ),
-        (Some(Scope::Services), true) => {
-            section.fault("scope", "services has to name at least one");
-        }
-        _ => {}
-    }
-    for (index, service) in settings.services.iter().enumerate() {
-        if service.is_empty() {
-            section.fault_item("services", index, "must not be empty");
-        }
-    }
-    if settings.token_file.is_some() && settings.token_env.is_some() {
-        section.fault("token_env", "token_file is set too; leave out one");
-    }
-    for (key, file) in [
-        ("token_file", &settings.token_file),
-        ("ca_file", &settings.ca_file),
-    ] {
-        let Some(file) = file else { continue };
-        if !file.is_absolute() {
-            section.fault(key, "must be an absolute path");
-        } else if let Some(root) = section.root() {
-            match std::fs::metadata(root.path(file)) {
-                Err(error) => section.environment(key, error),
-                Ok(meta) if key == "token_file" && is_public(&meta) => {
-                    section.environment(key, "can be read by every user; `chmod 600` it");
-                }
-                Ok(_) => {}
-            }
-        }
-    }
-    section.keep(&settings)
-}
-
-fn is_public(meta: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    meta.mode() & 0o004 != 0
-}
-
 fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {
-    let settings: Settings = serde_json::from_value(settings.clone()).map_err(local)?;
+    let settings = Settings::deserialize(settings).map_err(local)?;
     let endpoint = Endpoint::parse(&settings.address).map_err(local)?;
     Ok(Box::new(Consul { settings, endpoint }))
 }
@@ -183,33 +101,9 @@ impl Consul {
         };
         Ok(Agent {
             client: Client::new(&self.endpoint, &tls)?,
-            token: self.token(cx)?,
+            token: self.settings.token(cx)?,
             deadline: cx.deadline,
         })
-    }
-
-    /// Read for each operation: tokens are rotated, also between leave and rejoin.
-    fn token(&self, cx: &Context) -> Result<Option<String>, PoolError> {
-        let (from, token) = if let Some(file) = &self.settings.token_file {
-            let from = file.display().to_string();
-            let token = cx
-                .root
-                .read(file, LARGEST_TOKEN)
-                .map_err(|error| local(anyhow!("{from}: {error}")))?;
-            (from, token)
-        } else if let Some(name) = &self.settings.token_env {
-            let from = format!("${name}");
-            let token = std::env::var(name)
-                .map_err(|_| local(anyhow!("{from}: not set, or not readable text")))?;
-            (from, token)
-        } else {
-            return Ok(None);
-        };
-        let token = token.trim();
-        if token.is_empty() {
-            return Err(local(anyhow!("{from}: no token in it")));
-        }
-        Ok(Some(token.to_owned()))
     }
 
     /// The services that are drained: with none named, all that the token may read.
@@ -290,10 +184,17 @@ impl Pool for Consul {
     fn leave(&self, cx: &Context, before: &Value) -> Result<(), PoolError> {
         let before = Before::read(before)?;
         let agent = self.agent(cx)?;
+        let mut failed = None;
         for (part, foreign) in before.parts(self.whole_node()) {
-            if foreign.is_none() {
-                agent.set(part, &before.mark)?;
+            // One service that can't leave must not keep the others in.
+            if foreign.is_none()
+                && let Err(error) = agent.set(part, &before.mark)
+            {
+                failed.get_or_insert(error);
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let left = before.services.iter();
         match self.missing(left.map(|(id, service)| (id.as_str(), service.name.as_str()))) {
