@@ -67,6 +67,10 @@ const PROPERTIES: &[(&str, Property)] = &[
         "an operator's own mark survives",
         an_operators_mark_survives,
     ),
+    (
+        "an operator's mark lifted before the leave",
+        an_operators_mark_lifted_before_the_leave,
+    ),
     ("a changed mark is left alone", a_changed_mark_is_left_alone),
     ("a mark that is gone is fine", a_mark_that_is_gone_is_fine),
     ("a rejoin without a leave", a_rejoin_without_a_leave),
@@ -119,6 +123,18 @@ fn an_operators_mark_survives(kind: &str, fixture: &mut dyn Fixture) {
     assert_eq!(fixture.state(), marked);
     assert!(fixture.is_taken_out());
     fixture.put_back();
+    assert_eq!(fixture.state(), clean);
+}
+
+fn an_operators_mark_lifted_before_the_leave(kind: &str, fixture: &mut dyn Fixture) {
+    // The receipt says that there is nothing of ours to undo; so nothing is done.
+    let pool = pool(kind, fixture.settings());
+    let dir = fixture.dir();
+    let clean = fixture.state();
+    fixture.take_out();
+    let before = pool.prepare(&cx(dir)).unwrap();
+    fixture.put_back();
+    pool.leave(&cx(dir), &before).unwrap();
     assert_eq!(fixture.state(), clean);
 }
 

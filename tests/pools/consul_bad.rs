@@ -157,6 +157,70 @@ fn a_token_from_the_environment_is_sent_and_not_told() {
     said(&error, &token);
 }
 
+#[test]
+fn only_the_catalog_says_out_and_only_of_what_it_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = BadServer::start(Answer::Hang);
+    let pool = pool("consul", json!({ "address": server.address() }));
+    let check = |id: &str, status: &str| {
+        let service = if id == "app" { "app-1" } else { "" };
+        json!({ "Node": "host1", "CheckID": id, "Name": id, "Status": status, "ServiceID": service })
+    };
+    let maintenance = check("_node_maintenance", "critical");
+    let alive = check("serfHealth", "passing");
+    let status = |told: bool, node: Value, instances: Value| {
+        let mut own = json!({ "app": check("app", "passing") });
+        if told {
+            own["_node_maintenance"] = maintenance.clone();
+        }
+        let bodies = [
+            ("/v1/agent/checks", own),
+            (
+                "/v1/agent/services",
+                json!({ "app-1": { "Service": "app" } }),
+            ),
+            ("/v1/health/node/host1?consistent", node),
+            ("/v1/health/service/app?consistent", instances),
+        ];
+        let bodies = bodies.map(|(path, body)| (path, body.to_string().into_bytes()));
+        server.set(Answer::Bodies(bodies.to_vec()));
+        pool.status(&cx(dir.path())).map_err(|error| error.kind())
+    };
+    let on = |node: &str, checks: Value| json!({ "Node": { "Node": node }, "Service": { "ID": "app-1" }, "Checks": checks });
+    let ours = |checks: Value| json!([on("host2", json!([alive])), on("host1", checks)]);
+    let failing = check("app", "critical");
+
+    let node = json!([alive]);
+    let out = json!([alive, maintenance]);
+    let unknown = Err(PoolErrorKind::Refused);
+    for (told, node, instances, is) in [
+        (false, &node, ours(json!([alive])), Ok(Membership::In)),
+        (false, &node, ours(json!(null)), Ok(Membership::In)),
+        (
+            false,
+            &node,
+            ours(json!([check("app", "warning")])),
+            Ok(Membership::In),
+        ),
+        (false, &node, ours(json!([failing])), Ok(Membership::Out)),
+        // The agent has been told, the catalog has not: what fails by chance may pass again.
+        (true, &node, ours(json!([alive])), Ok(Membership::Leaving)),
+        (true, &node, ours(json!([failing])), Ok(Membership::Leaving)),
+        (true, &out, ours(json!([alive])), Ok(Membership::Leaving)),
+        (true, &out, ours(out.clone()), Ok(Membership::Out)),
+        // What an answer does not show is hidden or not there yet; neither is out.
+        (true, &json!([]), ours(out.clone()), unknown),
+        (true, &out, json!([]), unknown),
+        (true, &out, json!([on("host2", out.clone())]), unknown),
+    ] {
+        assert_eq!(
+            status(told, node.clone(), instances.clone()),
+            is,
+            "{told} {node} {instances}"
+        );
+    }
+}
+
 /// JSON in the vocabulary of Consul's answers, with every status but the one that means "out".
 fn answer() -> impl Strategy<Value = Value> {
     let text = prop_oneof![
