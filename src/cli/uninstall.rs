@@ -76,8 +76,8 @@ mod tests {
     use super::super::install::tests::{install, tree, usual};
     use super::*;
     use crate::config;
+    use crate::receipts::RECEIPTS;
     use crate::systemd::fake::Fake;
-    use std::cell::Cell;
 
     fn uninstall(root: &Root, fake: &Fake, purge: bool) -> anyhow::Result<String> {
         let mut out = Vec::new();
@@ -147,25 +147,25 @@ mod tests {
     fn the_host_goes_back_first_and_if_it_cannot_everything_stays() {
         let (_dir, root, fake) = usual();
         install(&root, &fake, &[]).unwrap();
-        root.replace("/var/lib/drainctl/receipts.json", b"{}", 0o600)
-            .unwrap();
+        root.replace(RECEIPTS, b"{}", 0o600).unwrap();
         let before = tree(&root);
         fake.heard();
         let error = uninstall(&root, &fake, false).unwrap_err();
         assert_eq!(format!("{error:#}"), "rejoin: unexpected");
         assert_eq!(tree(&root), before);
         assert!(fake.heard().is_empty());
-        let called = Cell::new(false);
-        let verb = Uninstall {
-            purge: false,
-            dry_run: false,
+        let uninstall = |rejoin: &dyn Fn() -> anyhow::Result<()>| {
+            let verb = Uninstall {
+                purge: false,
+                dry_run: false,
+            };
+            verb.on(&root, &fake, rejoin, &mut Vec::new())
         };
-        let rejoin = || {
-            called.set(true);
-            Ok(())
-        };
-        verb.on(&root, &fake, &rejoin, &mut Vec::new()).unwrap();
-        assert!(called.get());
+        // A rejoin that leaves a receipt, or a drain right behind it: what it holds is not thrown away.
+        let error = uninstall(&|| Ok(())).unwrap_err();
+        assert!(format!("{error:#}").contains("run this again"), "{error:#}");
+        assert!(root.exists(RECEIPTS));
+        uninstall(&|| Ok(root.remove(RECEIPTS).map(drop)?)).unwrap();
         assert_eq!(tree(&root), "");
     }
 

@@ -311,4 +311,12 @@ mod tests {
         let error = address("/usr/bin/supervisord", "-c /nowhere").unwrap_err();
         assert!(error.contains("/nowhere"), "{error}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_a_fault(text: String) {
+            let _ = found(&text);
+            let _ = found(&format!("[unix_http_server]\nfile={text}\npassword={text}"));
+        }
+    }
 }

@@ -287,4 +287,56 @@ mod tests {
         assert_eq!(of(99), Owner::Leftover);
         assert_eq!(programs[0].label(), "shop:web");
     }
+
+    /// A supervisord whose config lies in a made-up file system, and which answers every call with `status` and `body`.
+    fn answering(status: &'static str, body: &'static str) -> (tempfile::TempDir, Supervisord) {
+        use std::io::{Read, Write};
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let socket = dir.path().join("sock");
+        let config = format!(
+            "[unix_http_server]\nfile={}\nusername=me\npassword=hunter2\n",
+            socket.display()
+        );
+        root.replace("/etc/supervisord.conf", config.as_bytes(), 0o600)
+            .unwrap();
+        root.replace("/proc/7/cmdline", b"/usr/bin/supervisord\0-n\0", 0o600)
+            .unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = Vec::new();
+                let mut part = [0; 1024];
+                while !request.ends_with(b"</methodCall>") {
+                    let count = stream.read(&mut part).unwrap();
+                    request.extend_from_slice(&part[..count]);
+                }
+                let request = String::from_utf8(request).unwrap().to_lowercase();
+                // "me:hunter2", as supervisorctl sends it.
+                let knows = request.contains("authorization: basic bwu6ahvudgvymg==");
+                let status = if knows { status } else { "400 no login" };
+                let length = body.len();
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        (dir, Supervisord::of(&root, 7).unwrap().unwrap())
+    }
+
+    #[test]
+    fn supervisord_is_asked_with_the_login_of_its_own_config() {
+        let none = "<?xml version='1.0'?><methodResponse><params><param><value><array><data></data></array></value>\
+                    </param></params></methodResponse>";
+        let soon = Deadline::after(std::time::Duration::from_secs(20));
+        let (_dir, server) = answering("200 OK", none);
+        assert_eq!(server.programs(soon).unwrap(), []);
+        assert!(!format!("{server:?}").contains("hunter2"));
+        let (_dir, server) = answering("401 Unauthorized", "hunter2");
+        let error = server.programs(soon).unwrap_err();
+        assert_eq!(error.to_string(), "supervisord answers 401");
+        let (_dir, server) = answering("200 OK", "hunter2");
+        let error = server.programs(soon).unwrap_err();
+        assert!(matches!(error, Error::Answer(_)));
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
 }

@@ -144,3 +144,21 @@ where
     let value: OwnedVariant = answer.body().deserialize()?;
     Ok(T::try_from(value)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_bus_that_hangs_is_left_behind() {
+        let begun = Instant::now();
+        let answer: Result<(), Error> = within(Deadline::after(Duration::from_millis(50)), || {
+            loop {
+                thread::park();
+            }
+        });
+        assert!(matches!(answer, Err(Error::BusTimedOut)));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+}

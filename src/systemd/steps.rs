@@ -5,9 +5,10 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{Error, systemctl};
+use crate::receipts::{RECEIPTS, STATE_DIR};
 use crate::world::Root;
 
 /// PID 1 as `install` needs it: told by `systemctl`, or by a test.
@@ -157,6 +158,10 @@ impl Hands<'_> {
             Act::Write { path, text, mode } => self.root.replace(path, text.as_bytes(), *mode)?,
             Act::Remove(path) => {
                 self.root.remove(path)?;
+            }
+            // Between the rejoin and here systemd may have stopped the hook: what that drain left must not be forgotten.
+            Act::RemoveAll(path) if path == STATE_DIR && self.root.exists(RECEIPTS) => {
+                bail!("a drain ran in the meantime: run this again")
             }
             Act::RemoveAll(path) => gone(fs::remove_dir_all(self.root.path(path)))?,
             Act::RemoveEmpty(path) => match fs::remove_dir(self.root.path(path)) {

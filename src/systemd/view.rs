@@ -250,4 +250,17 @@ mod tests {
         assert!(is_unit_name("sys-a\\x2db.service"));
         assert!(is_unit_name("x@1.service"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_a_fault(text: String) {
+            jobs(&text);
+            for block in blocks(&text) {
+                unit_state("a.service", &block);
+            }
+            if let Some(unit) = unit_of_control_group(&text) {
+                assert!(is_unit_name(unit));
+            }
+        }
+    }
 }
