@@ -370,12 +370,20 @@ fn see(row: &Row<'_>) -> Seen {
         _ => Stage::Open,
     };
     let info = row.info.as_ref();
+    // The kernel counts the client's FIN as a byte; taken for one, it would look like a request.
+    let fin = u64::from(!matches!(
+        row.state,
+        TcpState::Established | TcpState::FinWait1 | TcpState::FinWait2
+    ));
     Seen {
         stage,
         unread: row.rqueue,
         unsent: row.wqueue,
         ages: info.and_then(ages),
-        received: info.and_then(Info::bytes_received).unwrap_or_default(),
+        received: info
+            .and_then(Info::bytes_received)
+            .unwrap_or_default()
+            .saturating_sub(fin),
         sent: info.and_then(Info::bytes_sent).unwrap_or_default(),
         pure_acks: info.and_then(pure_acks).unwrap_or_default(),
     }
