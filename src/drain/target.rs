@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::evidence::{Members, Unit};
 use crate::receipts::TargetMark;
 use crate::supervisord::{self, Owner, Program, State, Supervisord};
-use crate::systemd::UnitState;
+use crate::systemd::{self, UnitState};
 use crate::world::{Deadline, Root, proc};
 
 /// The units tried when none is configured: Debian's name and upstream's.
@@ -45,8 +45,14 @@ pub fn unit_names(root: &Root, configured: &[String]) -> Vec<String> {
     if !configured.is_empty() {
         return configured.to_vec();
     }
-    let _ = root;
-    USUAL_UNITS.map(str::to_owned).to_vec()
+    // A host that can't be searched is asked for the usual names.
+    let found = systemd::find::supervisors(root)
+        .map(|(found, _)| found)
+        .unwrap_or_default();
+    if found.is_empty() {
+        return USUAL_UNITS.map(str::to_owned).to_vec();
+    }
+    found.into_iter().map(|unit| unit.name).collect()
 }
 
 /// What is assumed of a unit when PID 1 can't be asked: that it runs, in the control group that services have by default.
