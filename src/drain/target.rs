@@ -5,11 +5,8 @@ use std::time::Duration;
 use crate::evidence::{Members, Unit};
 use crate::receipts::TargetMark;
 use crate::supervisord::{self, Owner, Program, State, Supervisord};
-use crate::systemd::{self, UnitState};
+use crate::systemd::{UnitState, find};
 use crate::world::{Deadline, Root, proc};
-
-/// The units tried when none is configured: Debian's name and upstream's.
-pub const USUAL_UNITS: [&str; 2] = ["supervisor.service", "supervisord.service"];
 
 /// The most that supervisord may take to list its programs. They only give names; the sockets don't wait for them.
 const NAMES_LIMIT: Duration = Duration::from_secs(1);
@@ -46,13 +43,13 @@ pub fn unit_names(root: &Root, configured: &[String]) -> Vec<String> {
         return configured.to_vec();
     }
     // A host that can't be searched is asked for the usual names.
-    let found = systemd::find::supervisors(root)
+    let found = find::supervisors(root)
         .map(|(found, _)| found)
         .unwrap_or_default();
     if found.is_empty() {
-        return USUAL_UNITS.map(str::to_owned).to_vec();
+        return find::USUAL.map(str::to_owned).to_vec();
     }
-    found.into_iter().map(|unit| unit.name).collect()
+    found.into_iter().map(|found| found.unit).collect()
 }
 
 /// What is assumed of a unit when PID 1 can't be asked: that it runs, in the control group that services have by default.

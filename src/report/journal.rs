@@ -10,15 +10,11 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// Names this kind of entry; chosen once, at random.
 const MESSAGE_ID: &str = "5f6d5f1d0c3b4b0f9a3f6a3f0f2f7c11";
 
-/// Keeps it, if a journal is there. Never waits: the datagram is dropped when journald does not read.
-pub(super) fn keep(report: &Report) {
-    let Ok(socket) = UnixDatagram::unbound() else {
-        return;
-    };
-    if socket.set_nonblocking(true).is_err() {
-        return;
-    }
-    let _ = socket.send_to(&entry(report), SOCKET);
+/// Keeps it; whether a journal took it. Never waits: the datagram is dropped when journald does not read.
+pub(super) fn keep(report: &Report) -> bool {
+    UnixDatagram::unbound().is_ok_and(|socket| {
+        socket.set_nonblocking(true).is_ok() && socket.send_to(&entry(report), SOCKET).is_ok()
+    })
 }
 
 fn entry(report: &Report) -> Vec<u8> {

@@ -36,8 +36,8 @@ impl Lines {
         }
     }
 
-    /// An event, with the time since the drain began.
-    pub fn take(&mut self, at: Duration, event: &Event) {
+    /// An event, with the time since the drain began. `in_journal`: its first line is there already, with fields.
+    pub fn take(&mut self, at: Duration, event: &Event, in_journal: bool) {
         match event {
             Event::Looked(looked) => {
                 let text = words::in_flight(looked);
@@ -51,7 +51,8 @@ impl Lines {
                 }
             }
             other => {
-                for (level, text) in lines(other) {
+                let known = usize::from(in_journal && self.journal);
+                for (level, text) in lines(other).into_iter().skip(known) {
                     self.line(at, level, &text);
                 }
             }

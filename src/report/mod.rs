@@ -39,13 +39,11 @@ impl Sink {
 
     /// An event, with the time since the drain began.
     pub fn take(&mut self, at: Duration, event: &Event) {
+        let in_journal = matches!(event, Event::Ended(report) if journal::keep(report));
         match self {
-            Self::Lines(lines) => lines.take(at, event),
+            Self::Lines(lines) => lines.take(at, event, in_journal),
             Self::Live(live) => live.take(at, event),
             Self::Json(json) => json.take(at, event),
-        }
-        if let Event::Ended(report) = event {
-            journal::keep(report);
         }
     }
 }
