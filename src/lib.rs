@@ -5,6 +5,8 @@
 pub mod cli;
 /// Settings: one file's values, merged, checked; every fault at once with its file and line.
 pub mod config;
+/// The whole story on one machine in seconds: backends, balancer and load; drained against killed.
+pub mod demo;
 /// One drain: what to do (pure), doing it, what happened, how it ended.
 pub mod drain;
 /// From the kernel's sockets to a verdict: is a request in flight on this connection?

@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod demo;
 mod drain;
 mod install;
 mod rejoin;
@@ -39,6 +40,7 @@ enum Verb {
     Rejoin(rejoin::Rejoin),
     Status(status::Status),
     Report(report::Report),
+    Demo(demo::Demo),
 }
 
 impl Opts {
@@ -54,6 +56,7 @@ impl Opts {
             Verb::Rejoin(verb) => verb.run(&root),
             Verb::Status(verb) => verb.run(&root),
             Verb::Report(verb) => verb.run(&root),
+            Verb::Demo(verb) => verb.run(),
         };
         match result {
             Ok(code) => code,

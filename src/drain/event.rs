@@ -12,7 +12,7 @@ use crate::evidence::Verdict;
 use crate::pools::PoolErrorKind;
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The drain began.
@@ -62,7 +62,7 @@ pub enum Event {
 }
 
 /// A step of leaving a pool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum PoolStep {
     /// The receipt is on disk.

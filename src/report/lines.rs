@@ -4,8 +4,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::words;
-use crate::drain::Event;
 use crate::drain::event::PoolStep;
+use crate::drain::{Cause, Event};
 
 /// What is in flight is said this often at most.
 const EVERY: Duration = Duration::from_secs(5);
@@ -71,7 +71,8 @@ impl Lines {
 }
 
 /// What is said of an event that is said at once.
-pub(super) fn lines(event: &Event) -> Vec<(Level, String)> {
+#[must_use]
+pub fn lines(event: &Event) -> Vec<(Level, String)> {
     let info = |text: String| vec![(Level::Info, text)];
     match event {
         Event::Began {
@@ -85,9 +86,12 @@ pub(super) fn lines(event: &Event) -> Vec<(Level, String)> {
             } else {
                 ""
             };
+            let why = match cause {
+                Cause::ByHand => String::new(),
+                cause => format!(" for {}", words::cause(*cause)),
+            };
             info(format!(
-                "draining for {}, at most {}{again}",
-                words::cause(*cause),
+                "draining{why}, at most {}{again}",
                 words::age(*limit)
             ))
         }

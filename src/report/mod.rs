@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::drain::Event;
 
-pub use lines::Level;
+pub use lines::{Level, lines};
 pub use words::{age, held, in_flight, pool, report, short};
 
 /// Where a drain's events go.

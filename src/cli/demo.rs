@@ -1,0 +1,78 @@
+//! `demo`: what a drain is worth, seen on this machine.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::demo::show::Show;
+use crate::demo::{Acts, backend, draining, parts};
+use crate::exit;
+
+/// See it work: backends, a balancer and load on this machine, drained against killed.
+///
+/// Needs nothing installed and no root, takes about 20 s, talks to nobody but itself, and leaves nothing behind.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    override_usage = "drainctl demo [OPTIONS]",
+    after_help = "Example: drainctl demo --json | jq '.drained.failed, .killed.failed'"
+)]
+pub(super) struct Demo {
+    /// How long there is load before and after each stop.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = super::duration)]
+    load: Duration,
+    /// Only the result, as one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// The processes of the demo, which it starts itself.
+#[derive(Debug, Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Backend { marker: PathBuf },
+    #[command(hide = true)]
+    Drain {
+        pid: u32,
+        marker: PathBuf,
+        state: PathBuf,
+    },
+}
+
+impl Demo {
+    /// Runs it, or a part of it.
+    ///
+    /// # Errors
+    /// A part can't be started, or broke.
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        let Some(part) = self.part else {
+            return show(self.load, self.json);
+        };
+        parts::end_with_parent();
+        match part {
+            Part::Backend { marker } => backend::serve(&marker)
+                .map(|()| exit::OK)
+                .map_err(Into::into),
+            Part::Drain { pid, marker, state } => draining::run(pid, &marker, &state),
+        }
+    }
+}
+
+fn show(load: Duration, json: bool) -> anyhow::Result<u8> {
+    let show = Show::new(json);
+    let acts = Acts::run(load, &show);
+    show.end();
+    let acts = acts?;
+    let result = if json {
+        serde_json::to_string_pretty(&acts)?
+    } else {
+        format!("\n{}", acts.summary())
+    };
+    // A reader that is gone does not change the result.
+    let _ = writeln!(std::io::stdout(), "{result}");
+    Ok(acts.code())
+}
