@@ -20,6 +20,8 @@ const TAIL: Duration = Duration::from_secs(1);
 pub(crate) const SUPERVISOR: &str = "supervisor.service";
 /// How long any stop may take here; the product's own deadlines are shorter.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(90);
+/// The longest settle; it comes to that only where traffic goes on arriving.
+const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// What a drain may take after the last answer, beside the settle time that it reports.
 const AFTER_LAST: Duration = Duration::from_secs(1);
 
@@ -83,6 +85,7 @@ fn drained(case: &str, site: &Site, load: &Summary, asked: SystemTime) -> Result
         "supervisord was stopped before the last answer: {}",
         gap(stopping, last)
     );
+    ensure!(settle < SETTLE_MAX, "settled to its very end: something kept arriving");
     ensure!(
         after <= settle + AFTER_LAST,
         "the drain ended {:.2} s after the last answer",
