@@ -215,8 +215,9 @@ impl Watch {
                 if row.state == TcpState::TimeWait {
                     let age =
                         TIME_WAIT.saturating_sub(Duration::from_millis(row.timer_expires.into()));
-                    // A local checker's connection can't be told from others once it is closed.
-                    let new = age < since && !peer.ip().is_loopback() && !ignored;
+                    // A local checker's connection can't be told from others once it is closed; it comes from the address it goes to.
+                    let own = peer.ip().is_loopback() || peer.ip() == local.ip();
+                    let new = age < since && !own && !ignored;
                     walk.closed_since += u64::from(new);
                     return;
                 }
