@@ -1,4 +1,5 @@
 use std::fs;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use e2e::load::{Kind, Load};
 use e2e::product::{CONFIG, HOOK, RECEIPTS, Report, Running};
 use e2e::programs::Program::{Gunicorn, Plain};
 use e2e::site::{CONVERGE_LIMIT, FIRST, Site};
+use serde_json::Value;
 
 use crate::Case;
 use crate::drill::{LEAD, SUPERVISOR, end, evidence, installed};
@@ -118,7 +120,8 @@ fn killed_in(site: &mut Site, phase: &str) -> Result<()> {
     if phase == "leaving" {
         signal("STOP")?;
     }
-    let mut drain = host.command(&["drainctl", "drain"])?.spawn()?;
+    let mut drain = host.command(&["drainctl", "drain"])?;
+    let mut drain = drain.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let run = poll(&format!("a drain that is {phase}"), CONVERGE_LIMIT, || {
         Ok(Running::read(host)?.filter(|run| run.phase == phase))
     })?;
@@ -127,8 +130,11 @@ fn killed_in(site: &mut Site, phase: &str) -> Result<()> {
     if phase == "leaving" {
         signal("CONT")?;
     }
-    let receipts = fs::read(host.path(RECEIPTS)).ok();
-    ensure!(phase == "leaving" || receipts.is_some(), "no receipts");
+    let written = receipts(host)?;
+    ensure!(
+        phase == "leaving" || written.len() == 1,
+        "receipts: {written:?}"
+    );
     host.exec(&["drainctl", "drain"])?;
     let request = request
         .join()
@@ -140,10 +146,11 @@ fn killed_in(site: &mut Site, phase: &str) -> Result<()> {
         reports.len() == before + 1 && last.text("id") == run.id,
         "not one drain: {last}"
     );
-    let kept = fs::read(host.path(RECEIPTS)).context("no receipts after the second run")?;
+    let kept = receipts(host)?;
+    ensure!(kept.len() == 1, "receipts after the second run: {kept:?}");
     ensure!(
-        receipts.is_none_or(|receipts| receipts == kept),
-        "the receipts were changed"
+        written.iter().all(|receipt| kept.contains(receipt)),
+        "{written:?} became {kept:?}"
     );
     let marks = site.consul.maintenance(FIRST)?;
     ensure!(marks.len() == 1, "maintenance: {marks:?}");
@@ -155,6 +162,16 @@ fn killed_in(site: &mut Site, phase: &str) -> Result<()> {
     );
     ensure!(!host.path(RECEIPTS).exists(), "rejoin left the receipts");
     Ok(())
+}
+
+/// What rejoin would have to undo.
+fn receipts(host: &Host) -> Result<Vec<Value>> {
+    let path = host.path(RECEIPTS);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let book: Value = serde_json::from_slice(&fs::read(path)?)?;
+    Ok(book["receipts"].as_array().cloned().unwrap_or_default())
 }
 
 fn config_fault(case: &str, parts: &Parts) -> Result<()> {

@@ -85,7 +85,10 @@ fn drained(case: &str, site: &Site, load: &Summary, asked: SystemTime) -> Result
         "supervisord was stopped before the last answer: {}",
         gap(stopping, last)
     );
-    ensure!(settle < SETTLE_MAX, "settled to its very end: something kept arriving");
+    ensure!(
+        settle < SETTLE_MAX,
+        "settled to its very end: something kept arriving"
+    );
     ensure!(
         after <= settle + AFTER_LAST,
         "the drain ended {:.2} s after the last answer",
