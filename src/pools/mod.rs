@@ -2,6 +2,7 @@
 
 mod consul;
 mod error;
+mod haproxy;
 mod health_file;
 mod mark;
 mod table;

@@ -2,6 +2,7 @@
 //! pointed somewhere else by a test.
 
 pub mod clock;
+pub mod dial;
 pub mod exec;
 pub mod files;
 pub mod http;

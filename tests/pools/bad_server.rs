@@ -60,7 +60,11 @@ fn serve(mut stream: TcpStream, answer: Answer) {
     }
     let mut head = Vec::new();
     let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read > 0) {
+    // A head of HTTP, or one line of a simpler protocol.
+    let is_whole = |head: &[u8]| {
+        head.ends_with(b"\r\n\r\n") || head.ends_with(b"\n") && !head.ends_with(b"\r\n")
+    };
+    while !is_whole(&head) && stream.read(&mut byte).is_ok_and(|read| read > 0) {
         head.push(byte[0]);
     }
     let head = String::from_utf8_lossy(&head).into_owned();

@@ -6,7 +6,7 @@ use drainctl::pools::{KINDS, Membership, Rejoined};
 use serde_json::Value;
 
 use crate::support::{becomes, cx, pool};
-use crate::{consul, health_file};
+use crate::{consul, haproxy, health_file};
 
 /// One way to set a pool up, in front of something real.
 pub(crate) trait Fixture {
@@ -28,6 +28,10 @@ pub(crate) trait Fixture {
     fn mark_is_absence(&self) -> bool {
         false
     }
+    /// Whether nothing tells our mark from an operator's of the same kind: a state without a reason.
+    fn mark_is_anonymous(&self) -> bool {
+        self.mark_is_absence()
+    }
     /// What the server keeps across an end that it did not expect is all there is afterwards.
     fn restart(&mut self);
     /// What version 0.1 wrote into a receipt, with the pool in the state that it describes.
@@ -37,6 +41,7 @@ pub(crate) trait Fixture {
 fn fixtures(kind: &str) -> Option<Vec<Box<dyn Fixture>>> {
     match kind {
         "consul" => Some(consul::fixtures()),
+        "haproxy" => Some(haproxy::fixtures()),
         "health-file" => Some(health_file::fixtures()),
         _ => None,
     }
@@ -197,7 +202,7 @@ fn a_restart_in_between(kind: &str, fixture: &mut dyn Fixture) {
 }
 
 fn a_receipt_that_was_lost(kind: &str, fixture: &mut dyn Fixture) {
-    if fixture.mark_is_absence() {
+    if fixture.mark_is_anonymous() {
         return;
     }
     let pool = pool(kind, fixture.settings());

@@ -6,5 +6,7 @@ mod conformance;
 mod consul;
 mod consul_agent;
 mod consul_bad;
+mod haproxy;
+mod haproxy_process;
 mod health_file;
 mod support;

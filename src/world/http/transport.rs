@@ -2,14 +2,12 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use ureq::Error;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -19,6 +17,8 @@ use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
+
+use crate::world::dial;
 
 /// Connects to one Unix socket, whatever the URI says.
 #[derive(Debug)]
@@ -38,30 +38,15 @@ impl Connector for UnixConnector {
         details: &ConnectionDetails,
         _chained: Option<()>,
     ) -> Result<Option<UnixTransport>, Error> {
-        let stream = connect(&self.0, details.timeout)?;
+        let limit = left(details.timeout)?;
+        let stream =
+            dial::unix(&self.0, limit).map_err(|error| timed_out(error, details.timeout))?;
         let config = details.config;
         Ok(Some(UnixTransport {
             stream,
             buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
         }))
     }
-}
-
-fn connect(path: &Path, timeout: NextTimeout) -> Result<UnixStream, Error> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(io::Error::from)?;
-    // Where the server does not accept and its queue is full, connect itself waits, for as long as a send may take.
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, left(timeout)?)
-        .map_err(io::Error::from)?;
-    let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
-    rustix::net::connect(&socket, &address)
-        .map_err(|errno| timed_out(io::Error::from(errno), timeout))?;
-    Ok(UnixStream::from(socket))
 }
 
 /// What is left of `timeout`; zero is an error, since the kernel takes zero for "for ever".
@@ -121,8 +106,7 @@ impl Transport for UnixTransport {
     }
 }
 
-/// Looks names up on a thread of their own: the system's resolver can't be given a deadline, and a thread that nobody waits
-/// for does not hold up the end of the process. Addresses need neither.
+/// Looks names up within the time that is left.
 #[derive(Debug)]
 pub(super) struct Names;
 
@@ -142,27 +126,14 @@ impl Resolver for Names {
         };
         let port = uri.port_u16().unwrap_or(standard);
         let mut found = self.empty();
-        if let Ok(address) = host.parse::<IpAddr>() {
-            found.push(SocketAddr::new(address, port));
-            return Ok(found);
-        }
-        let (send, receive) = mpsc::channel();
-        let name = host.to_owned();
-        thread::Builder::new()
-            .name("lookup".into())
-            .spawn(move || send.send((name.as_str(), port).to_socket_addrs()))?;
-        let addresses = match left(timeout)? {
-            Some(left) => receive
-                .recv_timeout(left)
-                .map_err(|_| Error::Timeout(timeout.reason))?,
-            None => receive.recv().map_err(|_| Error::HostNotFound)?,
-        };
+        let addresses =
+            dial::lookup(host, port, left(timeout)?).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Error::HostNotFound,
+                _ => timed_out(error, timeout),
+            })?;
         // Sixteen is all that the array holds.
-        for address in addresses.map_err(|_| Error::HostNotFound)?.take(16) {
+        for address in addresses.into_iter().take(16) {
             found.push(address);
-        }
-        if found.is_empty() {
-            return Err(Error::HostNotFound);
         }
         Ok(found)
     }

@@ -1,0 +1,372 @@
+//! HAProxy, for real: processes of their own for each test.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use drainctl::config::read_alone;
+use drainctl::pools::{Context, Health, KINDS, Membership, PoolErrorKind, Rejoined};
+use drainctl::world::{Deadline, Root};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::bad_server::{Answer, BadServer};
+use crate::conformance::Fixture;
+use crate::haproxy_process::Haproxy;
+use crate::support::{GENEROUS, becomes, cx, eventually, pool};
+
+/// One server in one process, drained; or two servers in two processes, put into maintenance.
+struct Balancers {
+    dir: TempDir,
+    processes: Vec<Haproxy>,
+}
+
+pub(crate) fn fixtures() -> Vec<Box<dyn Fixture>> {
+    [&["one"][..], &["one", "two"][..]]
+        .into_iter()
+        .filter_map(|names| {
+            let dir = tempfile::tempdir().unwrap();
+            let processes = names.iter().map(|name| Haproxy::start(dir.path(), name));
+            let processes = processes.collect::<Option<_>>()?;
+            Some(Box::new(Balancers { dir, processes }) as Box<dyn Fixture>)
+        })
+        .collect()
+}
+
+impl Balancers {
+    fn is_drain(&self) -> bool {
+        self.processes.len() == 1
+    }
+
+    fn servers(&self) -> &'static [&'static str] {
+        if self.is_drain() {
+            &["web/app1"]
+        } else {
+            &["web/app1", "api/app1"]
+        }
+    }
+
+    fn set(&self, state: &str) {
+        for process in &self.processes {
+            for server in self.servers() {
+                let answer = process.ask(&format!("set server {server} state {state}"));
+                assert_eq!(answer, "\n");
+            }
+        }
+    }
+}
+
+impl Fixture for Balancers {
+    fn name(&self) -> &'static str {
+        if self.is_drain() { "drain" } else { "maint" }
+    }
+
+    fn settings(&self) -> Value {
+        let socket = if self.is_drain() {
+            json!("/one.sock")
+        } else {
+            json!(["/one.sock", "/two.sock"])
+        };
+        json!({ "socket": socket, "servers": self.servers(), "leave": self.name(), "a key of a later version": 1 })
+    }
+
+    fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn state(&self) -> Value {
+        self.processes
+            .iter()
+            .map(|one| json!(one.states()))
+            .collect()
+    }
+
+    /// What tells an operator's state from ours is that it is another one.
+    fn take_out(&self) {
+        self.set(if self.is_drain() { "maint" } else { "drain" });
+    }
+
+    fn put_back(&self) {
+        self.set("ready");
+    }
+
+    fn is_taken_out(&self) -> bool {
+        let admin = if self.is_drain() { "1" } else { "8" };
+        self.processes.iter().all(|process| {
+            let states = process.states();
+            self.servers().iter().all(|server| {
+                states.iter().any(|[backend, name, state, _]| {
+                    format!("{backend}/{name}") == **server && state == admin
+                })
+            })
+        })
+    }
+
+    fn mark_is_anonymous(&self) -> bool {
+        true
+    }
+
+    fn restart(&mut self) {
+        for process in &mut self.processes {
+            process.restart();
+        }
+    }
+
+    fn receipt_0_1(&self) -> Value {
+        let text = if self.is_drain() {
+            include_str!("receipts/haproxy-drain-0.1.json")
+        } else {
+            include_str!("receipts/haproxy-maint-0.1.json")
+        };
+        self.set(self.name());
+        let text = text
+            .replace("/SOCKET1", "/one.sock")
+            .replace("SOCKET2", "/two.sock");
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+fn one(server: &str) -> Option<(TempDir, Haproxy, Value)> {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Haproxy::start(dir.path(), "one")?;
+    let settings = json!({ "socket": "/one.sock", "servers": [server] });
+    Some((dir, process, settings))
+}
+
+#[test]
+fn a_server_that_haproxy_does_not_have_is_no_member() {
+    let Some((dir, _process, settings)) = one("web/app1") else {
+        return;
+    };
+    let before = pool("haproxy", settings).prepare(&cx(dir.path())).unwrap();
+    for unknown in ["web/nobody", "nothing/app1"] {
+        let settings = json!({ "socket": "/one.sock", "servers": ["web/app2", unknown] });
+        let pool = pool("haproxy", settings);
+        for error in [
+            pool.prepare(&cx(dir.path())).unwrap_err(),
+            pool.leave(&cx(dir.path()), &before).unwrap_err(),
+            pool.status(&cx(dir.path())).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), PoolErrorKind::NotMember);
+            assert!(error.to_string().contains(unknown), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_socket_without_the_right_is_refused_and_the_remedy_named() {
+    let Some((dir, process, mut settings)) = one("web/app1") else {
+        return;
+    };
+    settings["socket"] = process.operator().into();
+    let pool = pool("haproxy", settings);
+    let before = pool.prepare(&cx(dir.path())).unwrap();
+    let error = pool.leave(&cx(dir.path()), &before).unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::Refused);
+    assert!(error.to_string().contains("level admin"), "{error}");
+    assert_eq!(pool.status(&cx(dir.path())).unwrap(), Membership::In);
+}
+
+#[test]
+fn one_process_that_is_gone_keeps_no_other_in() {
+    let Some((dir, process, mut settings)) = one("web/app1") else {
+        return;
+    };
+    let before = pool("haproxy", settings.clone())
+        .prepare(&cx(dir.path()))
+        .unwrap();
+    settings["socket"] = json!(["/two.sock", "/one.sock"]);
+    let pool = pool("haproxy", settings);
+    let error = pool.leave(&cx(dir.path()), &before).unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::Unreachable);
+    assert!(error.to_string().contains("/two.sock"), "{error}");
+    assert!(process.ask("show stat").contains(",DRAIN,"));
+}
+
+#[test]
+fn weights_and_what_an_operator_forces_between_stay() {
+    let Some((dir, process, settings)) = one("web/app1") else {
+        return;
+    };
+    let pool = pool("haproxy", settings);
+    let cx = || cx(dir.path());
+    process.ask("set server web/app1 weight 0");
+    let clean = process.states();
+    // Without a weight nothing is sent, whatever the state is.
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::Out);
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    pool.rejoin(&cx(), &before).unwrap();
+    assert_eq!(process.states(), clean);
+    // An operator was between the receipt and the leave, and comes back to us after the drain.
+    process.ask("set server web/app1 state maint");
+    pool.leave(&cx(), &before).unwrap();
+    assert!(process.ask("show stat").contains(",MAINT,"));
+    let rejoined = pool.rejoin(&cx(), &before).unwrap();
+    assert_eq!(rejoined, Rejoined::LeftAlone("web/app1: MAINT".to_owned()));
+    // `disabled` in HAProxy's own config is somebody's will too.
+    let pool = crate::support::pool(
+        "haproxy",
+        json!({ "socket": "/one.sock", "servers": ["web/off"] }),
+    );
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    let rejoined = pool.rejoin(&cx(), &before).unwrap();
+    assert!(matches!(rejoined, Rejoined::LeftAlone(_)), "{rejoined:?}");
+}
+
+#[test]
+fn health_is_what_the_checks_say_while_it_drains() {
+    let Some((dir, process, settings)) = one("web/app2") else {
+        return;
+    };
+    let pool = pool("haproxy", settings);
+    let cx = || cx(dir.path());
+    becomes(pool.as_ref(), dir.path(), Membership::Out);
+    let was_down = pool.prepare(&cx()).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", process.app2)).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    assert_eq!(pool.health(&cx(), &before).unwrap(), Health::Passing);
+    drop(listener);
+    eventually("the check fails", || {
+        pool.health(&cx(), &before).unwrap() != Health::Passing
+    });
+    let Health::Failing(why) = pool.health(&cx(), &before).unwrap() else {
+        panic!("the check fails and passes");
+    };
+    assert!(why.contains("web/app2") && why.contains("L4CON"), "{why}");
+    // One that was down before holds nothing up.
+    assert_eq!(pool.health(&cx(), &was_down).unwrap(), Health::Passing);
+    let _listener = TcpListener::bind(("127.0.0.1", process.app2)).unwrap();
+    eventually("the check passes", || {
+        pool.health(&cx(), &before).unwrap() == Health::Passing
+    });
+    // In maintenance the checks rest.
+    process.ask("set server web/app2 state maint");
+    assert_eq!(pool.health(&cx(), &before).unwrap(), Health::Passing);
+}
+
+fn before(socket: &str) -> Value {
+    json!({ "leave": "drain", "sockets": { socket: { "web/app1": { "admin": 0, "up": true } } } })
+}
+
+#[test]
+fn every_misbehaviour_is_an_error_of_its_kind_by_the_deadline() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = |text: &str| Answer::Raw(text.as_bytes().to_vec());
+    for (answer, kind) in [
+        (Answer::Hang, PoolErrorKind::TimedOut),
+        (Answer::Trickle, PoolErrorKind::TimedOut),
+        (raw(""), PoolErrorKind::Unreachable),
+        (raw("SSH-2.0-OpenSSH_9.2\r\n"), PoolErrorKind::BadAnswer),
+        (raw("1\n# be_id\n"), PoolErrorKind::BadAnswer),
+        (
+            raw("1\n# be_id srv_name\n2 app1\n"),
+            PoolErrorKind::BadAnswer,
+        ),
+        (raw("Permission denied\n"), PoolErrorKind::Refused),
+        (Answer::Raw(vec![b'x'; 9 << 20]), PoolErrorKind::BadAnswer),
+    ] {
+        let server = BadServer::start(answer.clone());
+        let socket = server.address().trim_start_matches("http://");
+        let pool = pool(
+            "haproxy",
+            json!({ "socket": socket, "servers": ["web/app1"] }),
+        );
+        let limit = if kind == PoolErrorKind::TimedOut {
+            Duration::from_millis(200)
+        } else {
+            GENEROUS
+        };
+        let cx = || Context {
+            deadline: Deadline::after(limit),
+            root: Root::at(dir.path()),
+        };
+        let before = before(socket);
+        for error in [
+            pool.prepare(&cx()).err(),
+            pool.leave(&cx(), &before).err(),
+            pool.status(&cx()).err(),
+            pool.health(&cx(), &before).err(),
+            pool.rejoin(&cx(), &before).err(),
+        ] {
+            let error = error.unwrap_or_else(|| panic!("{answer:?} is taken for an answer"));
+            assert_eq!(error.kind(), kind, "{answer:?}: {error}");
+            assert!(error.to_string().len() < 500, "{error}");
+        }
+    }
+}
+
+#[test]
+fn no_answer_crashes_it_and_none_without_the_words_is_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = BadServer::start(Answer::Hang);
+    let socket = server.address().trim_start_matches("http://");
+    let pool = pool(
+        "haproxy",
+        json!({ "socket": socket, "servers": ["web/app1"] }),
+    );
+    let word = prop_oneof![
+        Just("web".to_owned()),
+        Just("app1".to_owned()),
+        Just("be_id".to_owned()),
+        Just("srv_name".to_owned()),
+        Just("srv_admin_state".to_owned()),
+        Just("srv_op_state".to_owned()),
+        Just("status".to_owned()),
+        Just("2".to_owned()),
+        "[ -~]{0,4}".prop_filter("a weight of nothing is out", |word| !word.contains('0')),
+    ];
+    let line = prop::collection::vec(word, 0..9);
+    let answer = prop::collection::vec((line, prop::sample::select(vec![" ", ","])), 0..6);
+    proptest!(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() }, |(answer in answer)| {
+        let lines: Vec<String> = answer.iter().map(|(words, between)| words.join(between)).collect();
+        server.set(Answer::Raw(format!("1\n# {}\n", lines.join("\n")).into_bytes()));
+        let _ = pool.prepare(&cx(dir.path()));
+        let _ = pool.health(&cx(dir.path()), &before(socket));
+        let _ = pool.rejoin(&cx(dir.path()), &before(socket));
+        let status = pool.status(&cx(dir.path()));
+        prop_assert!(!matches!(status, Ok(Membership::Out)), "{:?}", status);
+    });
+}
+
+#[test]
+fn settings_are_checked_with_their_lines() {
+    let kind = KINDS.iter().find(|kind| kind.name == "haproxy").unwrap();
+    let read = |text: &str| match read_alone(text, None, kind.settings) {
+        Ok(settings) => settings.to_string(),
+        Err(faults) => faults.to_string(),
+    };
+    assert_eq!(
+        read("servers = [\"web/app1\"]"),
+        r#"{"leave":"drain","servers":["web/app1"],"socket":"/run/haproxy/admin.sock"}"#
+    );
+    assert!(read("").contains("servers: must name this host's servers"));
+    for (text, what) in [
+        (
+            "\nservers = [\"app1\"]",
+            "text:2: servers: must be \"backend/server\"",
+        ),
+        (
+            "\nservers = [\"web/a; shutdown sessions server web/b\"]",
+            "text:2: servers: must be \"backend/server\"",
+        ),
+        (
+            "servers = [\"a/b\"]\nsocket = \"admin.sock\"",
+            "text:2: socket: must be the absolute path of a socket, or host:port",
+        ),
+        (
+            "servers = [\"a/b\"]\nsocket = [\n\"/a\",\n\"/a\"]",
+            "text:4: socket: is named twice; remove one",
+        ),
+        (
+            "servers = [\"a/b\"]\nsocket = 7",
+            "text:2: socket: must be a socket's path or host:port, or a list of them",
+        ),
+    ] {
+        assert!(read(text).contains(what), "{}", read(text));
+    }
+}

@@ -1,0 +1,133 @@
+//! Real HAProxy processes, each with a runtime socket in a folder of its own and one over TCP.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use drainctl::world::dial::Address;
+use drainctl::world::{Deadline, Root};
+
+use crate::support::{GENEROUS, eventually};
+
+/// One process with the backends `web` and `api`, and in each the servers `app1`, `app2` (checked) and `off` (`disabled`).
+pub(crate) struct Haproxy {
+    dir: PathBuf,
+    name: String,
+    port: u16,
+    child: Child,
+    /// Where `app2` is, and is checked.
+    pub(crate) app2: u16,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+impl Haproxy {
+    /// A process whose socket is `/NAME.sock` below `dir`; its TCP socket has the level operator. `None` where there is no HAProxy.
+    pub(crate) fn start(dir: &Path, name: &str) -> Option<Self> {
+        if Command::new("haproxy").arg("-v").output().is_err() {
+            // Not `eprintln!`, which the test harness keeps to itself.
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED haproxy: no HAProxy on this machine; `cargo xtask test` as root provides one"
+            );
+            return None;
+        }
+        let (port, app2) = (free_port(), free_port());
+        let path = |file: &str| dir.join(format!("{name}.{file}")).display().to_string();
+        let backend = format!(
+            " server app1 127.0.0.1:1\n server app2 127.0.0.1:{app2} check inter 50ms fall 1 rise 1\n server off 127.0.0.1:1 disabled\n"
+        );
+        let config = format!(
+            "global\n stats socket {} mode 600 level admin\n stats socket ipv4@127.0.0.1:{port} level operator\n server-state-file {}\n\
+             defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n load-server-state-from-file global\n\
+             backend web\n{backend}backend api\n{backend}",
+            path("sock"),
+            path("state"),
+        );
+        std::fs::write(path("cfg"), config).unwrap();
+        let process = Self {
+            dir: dir.to_owned(),
+            name: name.to_owned(),
+            port,
+            child: spawn(dir, name),
+            app2,
+        };
+        process.wait_until_ready();
+        Some(process)
+    }
+
+    /// Ends the process and starts it again, with its states kept as reload scripts keep them.
+    pub(crate) fn restart(&mut self) {
+        let state = self.ask("show servers state");
+        std::fs::write(self.dir.join(format!("{}.state", self.name)), state).unwrap();
+        self.end();
+        self.child = spawn(&self.dir, &self.name);
+        self.wait_until_ready();
+    }
+
+    /// What the operator is answered.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        self.try_ask(command).unwrap()
+    }
+
+    /// The socket of level operator.
+    pub(crate) fn operator(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Backend, server, administrative state and weight of every server.
+    pub(crate) fn states(&self) -> Vec<[String; 4]> {
+        let answer = self.ask("show servers state");
+        let rows = answer.lines().filter(|line| {
+            line.starts_with(|c: char| c.is_ascii_digit()) && line.split(' ').count() > 9
+        });
+        rows.map(|row| {
+            let cells: Vec<&str> = row.split(' ').collect();
+            [1, 3, 6, 7].map(|at| cells[at].to_owned())
+        })
+        .collect()
+    }
+
+    fn try_ask(&self, command: &str) -> std::io::Result<String> {
+        let address = Address::parse(&format!("/{}.sock", self.name)).unwrap();
+        let answer = address.ask(
+            &Root::at(&self.dir),
+            format!("{command}\n").as_bytes(),
+            1 << 20,
+            Deadline::after(GENEROUS),
+        )?;
+        Ok(String::from_utf8(answer).unwrap())
+    }
+
+    fn wait_until_ready(&self) {
+        eventually("HAProxy answers", || self.try_ask("show info").is_ok());
+    }
+
+    fn end(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(dir: &Path, name: &str) -> Child {
+    Command::new("haproxy")
+        .arg("-db")
+        .arg("-f")
+        .arg(dir.join(format!("{name}.cfg")))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
