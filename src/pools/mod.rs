@@ -2,6 +2,7 @@
 
 mod consul;
 mod error;
+mod firewall;
 mod haproxy;
 mod health_file;
 mod mark;

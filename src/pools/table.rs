@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Pool, PoolError, PoolErrorKind, consul, haproxy, health_file};
+use super::{Pool, PoolError, PoolErrorKind, consul, firewall, haproxy, health_file};
 use crate::config::{PoolSpec, Section};
 
 /// What is known of a type of pool before one is made.
@@ -21,7 +21,12 @@ pub struct Kind {
 }
 
 /// The types, by name.
-pub const KINDS: &[Kind] = &[consul::KIND, haproxy::KIND, health_file::KIND];
+pub const KINDS: &[Kind] = &[
+    consul::KIND,
+    firewall::KIND,
+    haproxy::KIND,
+    health_file::KIND,
+];
 
 /// The pool that `spec` describes. Touches nothing yet.
 ///

@@ -66,6 +66,11 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
         binary,
         targets: targets.clone(),
         writable: writable(&facts.settings),
+        firewall: facts
+            .settings
+            .pools
+            .iter()
+            .any(|pool| pool.kind == "firewall"),
     };
     write(
         facts,

@@ -14,6 +14,8 @@ pub struct Layout {
     pub targets: Vec<String>,
     /// Folders outside our own in which files are written, absolute.
     pub writable: Vec<String>,
+    /// Whether a pool refuses connections in the kernel.
+    pub firewall: bool,
 }
 
 impl Default for Layout {
@@ -26,6 +28,7 @@ impl Default for Layout {
                 "supervisord.service".to_owned(),
             ],
             writable: Vec::new(),
+            firewall: false,
         }
     }
 }
@@ -36,8 +39,15 @@ pub fn hook(layout: &Layout) -> String {
     let targets = layout.targets.join(" ");
     let binary = word(&layout.binary);
     let mut unit = Unit::default();
-    unit.section("Unit")
-        .set("", "Description", "Drain in-flight requests before their programs are stopped")
+    unit.section("Unit");
+    if layout.firewall {
+        unit.set(
+            "its stop flushes all rules, ours too, and would let new connections in again",
+            "After",
+            "nftables.service",
+        );
+    }
+    unit.set("", "Description", "Drain in-flight requests before their programs are stopped")
         .set("", "Documentation", env!("CARGO_PKG_REPOSITORY"))
         .set("stop before these: systemd stops in the reverse order of After=", "After", &targets)
         .set(
@@ -164,8 +174,15 @@ fn sandbox(unit: &mut Unit, layout: &Layout) {
         "see the sockets of other users' processes, and reach control sockets and health files that belong to others",
         "CapabilityBoundingSet",
         "CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE",
-    )
-    .set("", "NoNewPrivileges", "yes")
+    );
+    if layout.firewall {
+        unit.set(
+            "a pool of the config refuses new connections in the kernel: nft needs it for a table",
+            "CapabilityBoundingSet",
+            "CAP_NET_ADMIN",
+        );
+    }
+    unit.set("", "NoNewPrivileges", "yes")
     .set("", "ProtectSystem", "strict")
     .set(
         "readable: supervisord's config or a token may lie there; for the same reason no PrivateTmp=, supervisor.sock's usual place",
@@ -327,6 +344,7 @@ mod tests {
             binary: "/opt/50% off/drainctl".to_owned(),
             targets: vec!["app@1.service".to_owned(), "b.service".to_owned()],
             writable: vec!["/srv/www".to_owned(), "/srv/a b".to_owned()],
+            firewall: true,
         };
         let text = hook(&layout);
         for line in [
@@ -335,6 +353,8 @@ mod tests {
             "WantedBy=app@1.service b.service",
             "ExecStop=\"/opt/50%% off/drainctl\" drain",
             "ReadWritePaths=-/srv/www \"-/srv/a b\"",
+            "CapabilityBoundingSet=CAP_NET_ADMIN",
+            "After=nftables.service",
         ] {
             assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}");
         }

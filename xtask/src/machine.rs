@@ -8,6 +8,7 @@ const PACKAGES: &[&str] = &[
     "haproxy",
     "iproute2",
     "mmdebstrap",
+    "nftables",
     "procps",
     "systemd-container",
     "util-linux",
