@@ -93,6 +93,8 @@ struct Engine<'a> {
     run: Run,
     over: Arc<AtomicBool>,
     deadline: Arc<RwLock<Instant>>,
+    /// The watchdog ends with it.
+    alive: Option<Sender<()>>,
     unresolved: usize,
 }
 
@@ -125,6 +127,7 @@ pub fn run(
         run,
         over: Arc::new(AtomicBool::new(false)),
         deadline: Arc::new(RwLock::new(began + order.settings.deadline.shutdown)),
+        alive: None,
         unresolved: 0,
     };
     let gates = engine.prepare();
@@ -278,7 +281,9 @@ impl Engine<'_> {
             .deadline
             .write()
             .unwrap_or_else(PoisonError::into_inner) = end;
-        watchdog(self.deadline.clone());
+        let (alive, watched) = channel();
+        watchdog(self.deadline.clone(), watched);
+        self.alive = Some(alive);
         let id = self.run.id.clone();
         self.say(Event::Began {
             id,
@@ -510,15 +515,19 @@ impl Engine<'_> {
 }
 
 /// Ends the process shortly after the drain's deadline, should anything keep the loop from doing it.
-fn watchdog(deadline: Arc<RwLock<Instant>>) {
+fn watchdog(deadline: Arc<RwLock<Instant>>, watched: Receiver<()>) {
     std::thread::spawn(move || {
         loop {
             let end = *deadline.read().unwrap_or_else(PoisonError::into_inner) + GRACE;
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                std::process::exit(exit::DEADLINE.into());
+            match watched.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                    std::process::exit(exit::DEADLINE.into())
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+                // The deadline may have moved meanwhile.
+                Err(RecvTimeoutError::Timeout) | Ok(()) => {}
             }
-            std::thread::sleep(left);
         }
     });
 }
