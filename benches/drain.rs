@@ -18,13 +18,20 @@ use drainctl::drain::target::Target;
 use drainctl::world::Root;
 
 const CONNECTIONS: &str = "20000";
+/// So many files a process may surely hold.
+const PER_PROCESS: usize = 900;
 /// How long the last request takes: CPU is measured while the drain waits for it.
 const LAST: Duration = Duration::from_secs(12);
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     match args.next().as_deref() {
+        Some("servers") => servers(args.next().context("processes")?.parse()?),
         Some("server") => serve(),
+        Some("client") => {
+            let port = args.next().context("port")?.parse()?;
+            hold(port, args.next().context("connections")?.parse()?)
+        }
         Some("drain") => drain(
             &args.next().context("pid")?,
             &args.next().context("state")?,
@@ -37,14 +44,19 @@ fn main() -> Result<()> {
 
 fn measure(count: usize) -> Result<()> {
     let state = tempfile::tempdir()?;
-    let mut server = spawn(&["server"])?;
-    let mut lines = BufReader::new(server.stdout.take().context("stdout")?).lines();
-    let port: u16 = lines.next().context("the server's port")??.parse()?;
-    let mut connections = connect(port, count)?;
+    let processes = count.div_ceil(PER_PROCESS);
+    let mut server = spawn(&["servers", &processes.to_string()])?;
+    let ports = lines(&mut server, processes)?;
+    let mut clients = Vec::new();
+    for port in &ports {
+        let mut client = spawn(&["client", port, &(count / processes).to_string()])?;
+        lines(&mut client, 1)?;
+        clients.push(client);
+    }
+    let mut last = connect(ports[0].parse()?, b"w\n")?;
     let (consul, asked) = consul()?;
 
     // One request is under way when the drain begins; the answer to it is the last.
-    let mut last = connections.pop().context("a connection")?;
     last.write_all(format!("s{}\n", LAST.as_millis()).as_bytes())?;
     let began = Instant::now();
     let mut drain = spawn(&[
@@ -64,8 +76,10 @@ fn measure(count: usize) -> Result<()> {
     let peak = peak_kib(&drain)?;
     let status = drain.wait()?;
     let after = answered.elapsed();
-    server.kill()?;
-    server.wait()?;
+    for mut child in clients.into_iter().chain([server]) {
+        drop(child.stdin.take());
+        child.wait()?;
+    }
     println!("connections watched                        {count}");
     println!(
         "start to first byte of the leave request   {:.1} ms",
@@ -88,44 +102,68 @@ fn measure(count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Runs the measure in a network namespace of its own, with room for its connections.
+/// Runs the measure in a network namespace of its own.
 fn inside(count: &str) -> Result<()> {
-    let exe = std::env::current_exe()?;
-    let script = "ulimit -n 200000 && ip link set lo up && exec \"$0\" inside \"$1\"";
+    let script = "ip link set lo up && exec \"$0\" inside \"$1\"";
     let status = Command::new("unshare")
         .args(["--net", "--", "sh", "-c", script])
-        .arg(exe)
+        .arg(std::env::current_exe()?)
         .arg(count)
         .status()?;
-    ensure!(
-        status.success(),
-        "needs root, for a network namespace and {count} open files"
-    );
+    ensure!(status.success(), "failed; a network namespace needs root");
     Ok(())
 }
 
 fn spawn(args: &[&str]) -> Result<Child> {
     Ok(Command::new(std::env::current_exe()?)
         .args(args)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?)
 }
 
-/// Answers each line; a line `sN` after N milliseconds. One thread for all connections, and one for each slow answer.
+/// The first lines that a child prints.
+fn lines(child: &mut Child, count: usize) -> Result<Vec<String>> {
+    let reader = BufReader::new(child.stdout.take().context("stdout")?);
+    let lines = reader
+        .lines()
+        .take(count)
+        .collect::<std::io::Result<Vec<_>>>()?;
+    ensure!(lines.len() == count, "a process of the bench ended early");
+    Ok(lines)
+}
+
+/// Children end with this process: their standard input does.
+fn until_parent_ends() -> Result<()> {
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    std::process::exit(0)
+}
+
+/// As many servers as the limit of open files asks for, all below one process: the target.
+fn servers(processes: usize) -> Result<()> {
+    let mut children = Vec::new();
+    for _ in 0..processes {
+        let mut child = spawn(&["server"])?;
+        println!("{}", lines(&mut child, 1)?[0]);
+        children.push(child);
+    }
+    until_parent_ends()
+}
+
+/// Answers the first line of each connection, and one more on a connection whose first was `w`: `sN` after N milliseconds.
 fn serve() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     println!("{}", listener.local_addr()?.port());
-    std::io::stdout().flush()?;
+    std::thread::spawn(until_parent_ends);
     let mut kept = Vec::new();
     for stream in listener.incoming() {
         let mut stream = stream?;
         let mut first = [0; 2];
         stream.read_exact(&mut first)?;
         stream.write_all(b"ok\n")?;
-        let slow = stream.try_clone()?;
-        // The last connection of the measure is asked again; it is the one whose first line says so.
         if first[0] == b'w' {
+            let slow = stream.try_clone()?;
             std::thread::spawn(move || answer_slowly(slow));
         }
         kept.push(stream);
@@ -142,18 +180,22 @@ fn answer_slowly(mut stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Keep-alive connections, each used once, from as many local addresses as their number needs.
-fn connect(port: u16, count: usize) -> Result<Vec<TcpStream>> {
-    let mut all = Vec::with_capacity(count);
-    for n in 0..count {
-        let address = Ipv4Addr::from(0x7f00_0001 + u32::try_from(n / 20_000)?);
-        let mut stream = TcpStream::connect((address, port))?;
-        stream.write_all(if n + 1 == count { b"w\n" } else { b"i\n" })?;
-        let mut answer = [0; 3];
-        stream.read_exact(&mut answer)?;
-        all.push(stream);
-    }
-    Ok(all)
+/// Holds keep-alive connections, each used once.
+fn hold(port: u16, count: usize) -> Result<()> {
+    let kept = (0..count)
+        .map(|_| connect(port, b"i\n"))
+        .collect::<Result<Vec<_>>>()?;
+    println!("ready");
+    until_parent_ends()?;
+    drop(kept);
+    Ok(())
+}
+
+fn connect(port: u16, request: &[u8]) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.write_all(request)?;
+    stream.read_exact(&mut [0; 3])?;
+    Ok(stream)
 }
 
 /// The answers of a Consul agent that knows one service; tells when maintenance is asked for.
