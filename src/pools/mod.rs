@@ -1,5 +1,6 @@
 //! The places that send this host traffic, behind one trait and one table.
 
+mod command;
 mod consul;
 mod error;
 mod firewall;

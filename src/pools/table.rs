@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Pool, PoolError, PoolErrorKind, consul, firewall, haproxy, health_file};
+use super::{Pool, PoolError, PoolErrorKind, command, consul, firewall, haproxy, health_file};
 use crate::config::{PoolSpec, Section};
 
 /// What is known of a type of pool before one is made.
@@ -22,6 +22,7 @@ pub struct Kind {
 
 /// The types, by name.
 pub const KINDS: &[Kind] = &[
+    command::KIND,
     consul::KIND,
     firewall::KIND,
     haproxy::KIND,

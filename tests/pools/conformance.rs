@@ -6,7 +6,7 @@ use drainctl::pools::{KINDS, Membership, Rejoined};
 use serde_json::Value;
 
 use crate::support::{becomes, cx, pool};
-use crate::{consul, firewall, haproxy, health_file};
+use crate::{command, consul, firewall, haproxy, health_file};
 
 /// One way to set a pool up, in front of something real.
 pub(crate) trait Fixture {
@@ -40,6 +40,7 @@ pub(crate) trait Fixture {
 
 fn fixtures(kind: &str) -> Option<Vec<Box<dyn Fixture>>> {
     match kind {
+        "command" => Some(command::fixtures()),
         "consul" => Some(consul::fixtures()),
         "firewall" => Some(firewall::fixtures()),
         "haproxy" => Some(haproxy::fixtures()),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
 mod bad_server;
+mod command;
 mod conformance;
 mod consul;
 mod consul_agent;
