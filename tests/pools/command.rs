@@ -1,7 +1,7 @@
 //! The command: a program that keeps a balancer of its own, and programs that misbehave.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,17 @@ struct Leaver {
     dir: TempDir,
 }
 
-/// A program in a folder of its own.
+/// A script and its program, a shell: a script of its own right could not be started while a child of another test's, just forked,
+/// still has it open.
 fn program(text: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("leaver");
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(script(&dir), text).unwrap();
+    symlink("/bin/sh", dir.path().join("leaver")).unwrap();
     dir
+}
+
+fn script(dir: &TempDir) -> String {
+    format!("{}/script", dir.path().display())
 }
 
 pub(crate) fn fixtures() -> Vec<Box<dyn Fixture>> {
@@ -38,8 +42,13 @@ pub(crate) fn fixtures() -> Vec<Box<dyn Fixture>> {
 }
 
 impl Leaver {
+    fn receipt(&self) -> Value {
+        let text = include_str!("receipts/command-0.1.json");
+        serde_json::from_str(&text.replace("SCRIPT", &script(&self.dir))).unwrap()
+    }
+
     fn write(&self, state: &str) {
-        fs::write(self.dir.path().join("leaver.state"), format!("{state}\n")).unwrap();
+        fs::write(self.dir.path().join("script.state"), format!("{state}\n")).unwrap();
     }
 }
 
@@ -49,8 +58,7 @@ impl Fixture for Leaver {
     }
 
     fn settings(&self) -> Value {
-        let mut receipt: Value =
-            serde_json::from_str(include_str!("receipts/command-0.1.json")).unwrap();
+        let mut receipt = self.receipt();
         receipt["settings"]["a key of a later version"] = 1.into();
         receipt["settings"].take()
     }
@@ -60,7 +68,7 @@ impl Fixture for Leaver {
     }
 
     fn state(&self) -> Value {
-        fs::read_to_string(self.dir.path().join("leaver.state"))
+        fs::read_to_string(self.dir.path().join("script.state"))
             .unwrap()
             .into()
     }
@@ -81,14 +89,14 @@ impl Fixture for Leaver {
 
     fn receipt_0_1(&self) -> Value {
         self.write("ours");
-        serde_json::from_str(include_str!("receipts/command-0.1.json")).unwrap()
+        self.receipt()
     }
 }
 
 /// Each operation once on a program with this text; `None` where it did not fail.
 fn errors(text: &str, limit: Duration) -> [Option<PoolError>; 5] {
-    let dir = program(&format!("#!/bin/sh\n{text}\n"));
-    let pool: Box<dyn Pool> = pool("command", json!({ "argv": ["/leaver"] }));
+    let dir = program(text);
+    let pool: Box<dyn Pool> = pool("command", json!({ "argv": ["/leaver", script(&dir)] }));
     let cx = || Context {
         deadline: Deadline::after(limit),
         root: Root::at(dir.path()),
@@ -173,8 +181,8 @@ fn one_that_hangs_is_ended_by_the_deadline() {
 #[test]
 fn what_fails_is_told_and_cannot_drive_the_terminal() {
     let dir =
-        program("#!/bin/sh\nprintf '%s' '{\"membership\":\"out\",\"failing\":\"a\\u001b[2Jb\"}'");
-    let pool = pool("command", json!({ "argv": ["/leaver"] }));
+        program("printf '%s' '{\"membership\":\"out\",\"failing\":\"a\\u001b[2Jb\"}'");
+    let pool = pool("command", json!({ "argv": ["/leaver", script(&dir)] }));
     assert_eq!(pool.status(&cx(dir.path())).unwrap(), Membership::Out);
     assert_eq!(
         pool.health(&cx(dir.path()), &json!(null)).unwrap(),
@@ -189,7 +197,10 @@ fn what_fails_is_told_and_cannot_drive_the_terminal() {
 #[test]
 fn settings_are_checked_with_their_lines() {
     let kind = KINDS.iter().find(|kind| kind.name == "command").unwrap();
-    let dir = program("");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("leaver");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let root = Root::at(dir.path());
     let read = |text: &str| match read_alone(text, Some(&root), kind.settings) {
         Ok(settings) => settings.to_string(),
@@ -206,7 +217,6 @@ fn settings_are_checked_with_their_lines() {
         );
     }
     assert!(read("argv = [\"/missing\"]").contains("No such file"));
-    let path = dir.path().join("leaver");
     for (mode, what) in [
         (0o644, "is no program"),
         (0o777, "can be changed by every user"),
