@@ -180,8 +180,7 @@ fn one_that_hangs_is_ended_by_the_deadline() {
 
 #[test]
 fn what_fails_is_told_and_cannot_drive_the_terminal() {
-    let dir =
-        program("printf '%s' '{\"membership\":\"out\",\"failing\":\"a\\u001b[2Jb\"}'");
+    let dir = program("printf '%s' '{\"membership\":\"out\",\"failing\":\"a\\u001b[2Jb\"}'");
     let pool = pool("command", json!({ "argv": ["/leaver", script(&dir)] }));
     assert_eq!(pool.status(&cx(dir.path())).unwrap(), Membership::Out);
     assert_eq!(
