@@ -175,8 +175,6 @@ fn ids(units: &[UnitState]) -> Vec<String> {
 
 fn ask_pid_1(names: Vec<String>, tell: Sender<Message>) {
     std::thread::spawn(move || {
-        let mut names = names;
-        names.push(systemd::HOOK.to_owned());
         let answer = systemd::snapshot(&names, Deadline::after(SNAPSHOT));
         tell.send(Message::Snapshot(answer.map_err(|error| error.to_string())))
     });
