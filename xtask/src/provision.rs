@@ -14,6 +14,8 @@ const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,ifupdown,iproute2,procps,curl,nftables,python3,gunicorn,supervisor";
 /// Changes with every step below, so that an older root is not taken for one of this recipe.
 const RECIPE: u32 = 1;
+/// Ends the names of unfinished builds.
+const PARTIAL: &str = ".partial";
 /// The unit of Debian's package, its program, its settings and its state.
 const CONSUL_FILES: [&str; 5] = [
     "./usr/bin/consul",
@@ -38,10 +40,8 @@ pub(crate) fn root() -> Result<PathBuf> {
     lock.lock()?;
     if !root.exists() {
         eprintln!("building {}, about a minute", root.display());
-        let partial = cache.join("root.partial");
-        if partial.exists() {
-            fs::remove_dir_all(&partial)?;
-        }
+        remove_partials(&cache)?;
+        let partial = cache.join(format!("root.{}{PARTIAL}", std::process::id()));
         fs::create_dir(&partial)?;
         build(&partial)?;
         // Only a finished root gets the name.
@@ -51,11 +51,32 @@ pub(crate) fn root() -> Result<PathBuf> {
     Ok(root)
 }
 
+/// What interrupted builds left; the lock says that none goes on.
+fn remove_partials(cache: &Path) -> Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(PARTIAL) {
+            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 fn build(dir: &Path) -> Result<()> {
     let archives = machine::archives()?;
     let root = dir.join("root");
-    let mut debian = Command::new("mmdebstrap");
+    // Whatever interrupts this, the kernel takes its processes and mounts away.
+    let mut debian = Command::new("setpriv");
     debian
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ])
+        .args(["--mount", "--mount-proc", "--", "mmdebstrap"])
         .args([
             "--quiet",
             "--mode=root",
