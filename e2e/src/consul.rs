@@ -52,8 +52,7 @@ impl Consul {
         std::fs::write(&config, format!(r#"{{"acl": {}}}"#, tokens.setting()))?;
         let log = File::create(dir.join("registry.log"))?;
         let server = port
-            .command(&["nice", "-n", "-5"])
-            .arg(binary)
+            .command(&[&binary.to_string_lossy()])
             .args([
                 "agent",
                 "-dev",

@@ -1,5 +1,4 @@
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::Duration;
@@ -219,29 +218,17 @@ impl Host {
     /// # Errors
     /// If it does not come within `limit`, or is no orderly one.
     pub fn wait_end(&mut self, limit: Duration) -> Result<Ended> {
-        let tail = self.console_tail();
         let Some(running) = &mut self.running else {
             bail!("{} is not running", self.name)
         };
-        let status = poll("the host's end", limit, || Ok(running.nspawn.try_wait()?))
-            .with_context(|| tail.clone())?;
+        let ended = poll("the host's end", limit, || Ok(running.nspawn.try_wait()?));
+        let status = ended.with_context(|| self.console_tail())?;
         self.running = None;
         match status.code() {
             Some(0) => Ok(Ended::Off),
             Some(REBOOT_CODE) => Ok(Ended::Reboot),
-            _ => bail!(
-                "{} ended with {status} (signal {:?}): {tail}",
-                self.name,
-                status.signal()
-            ),
+            _ => bail!("{} ended with {status}: {}", self.name, self.console_tail()),
         }
-    }
-
-    /// Whether it still runs.
-    pub fn runs(&mut self) -> bool {
-        self.running
-            .as_mut()
-            .is_some_and(|running| matches!(running.nspawn.try_wait(), Ok(None)))
     }
 
     /// What its journal holds now, of all its boots.

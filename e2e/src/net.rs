@@ -3,7 +3,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -112,34 +112,29 @@ impl Port {
             .with_context(|| format!("entering network namespace {}", self.name))
     }
 
+    /// Runs `work` in this namespace, in a thread of its own, and waits for it.
+    ///
+    /// # Errors
+    /// Those of `work`, or if the namespace is gone.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let done = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.enter()?;
+                work()
+            });
+            thread.join()
+        });
+        done.map_err(|_| anyhow!("a thread in {} panicked", self.name))?
+    }
+
     /// The body of a URL, fetched from here.
     ///
     /// # Errors
     /// Without an answer within 5 s, or with one that is no success.
     pub fn get(&self, url: &str) -> Result<String> {
-        self.fetch(|agent| Ok(agent.get(url).call()?.body_mut().read_to_string()?))
-    }
-
-    /// Sends an empty PUT from here.
-    ///
-    /// # Errors
-    /// Like [`Port::get`].
-    pub fn put(&self, url: &str) -> Result<String> {
-        self.fetch(|agent| Ok(agent.put(url).send_empty()?.body_mut().read_to_string()?))
-    }
-
-    fn fetch(&self, with: impl FnOnce(ureq::Agent) -> Result<String> + Send) -> Result<String> {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(5)))
-            .build();
-        let fetched = thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                self.enter()?;
-                with(config.into())
-            });
-            thread.join()
-        });
-        fetched.map_err(|_| anyhow::anyhow!("a fetching thread panicked"))?
+        let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5)));
+        let agent: ureq::Agent = config.build().into();
+        self.inside(|| Ok(agent.get(url).call()?.body_mut().read_to_string()?))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::command::poll;
 use crate::consul::{self, Consul, Tokens};
 use crate::enter::{Parts, run_dir};
 use crate::host::Host;
-use crate::load::Summary;
+use crate::load::{Summary, agent};
 use crate::net::{Port, Switch};
 use crate::programs::{self, Program};
 
@@ -108,29 +108,18 @@ impl Site {
     /// If it does not.
     pub fn wait_serving(&self, host: &str) -> Result<()> {
         self.consul.wait_passing(host, true, CONVERGE_LIMIT)?;
-        let agent = ureq::Agent::config_builder()
-            .max_idle_connections(0)
-            .timeout_global(Some(Duration::from_secs(5)));
-        let agent: ureq::Agent = agent.build().into();
-        let url = format!("{}/short", self.balancer.url);
-        let client = self.client.clone();
-        let host = host.to_owned();
-        let looks = thread::spawn(move || {
-            client.enter()?;
+        let (agent, url) = (agent(), format!("{}/short", self.balancer.url));
+        self.client.inside(|| {
             poll(
                 &format!("{host} behind the balancer"),
                 CONVERGE_LIMIT,
                 || {
                     let response = agent.get(&url).call()?;
-                    Ok((response
-                        .headers()
-                        .get("x-host")
-                        .is_some_and(|name| name == host.as_str()))
-                    .then_some(()))
+                    let name = response.headers().get("x-host");
+                    Ok(name.is_some_and(|name| name == host).then_some(()))
                 },
             )
-        });
-        looks.join().map_err(|_| anyhow!("a look panicked"))?
+        })
     }
 
     /// What a failed case shows: requests, balancer, hook and supervisor.

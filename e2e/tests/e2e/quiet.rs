@@ -1,9 +1,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use e2e::enter::Parts;
 use e2e::figures;
 use e2e::host::Ended;
@@ -44,13 +43,11 @@ fn idle_connections(case: &str, parts: &Parts) -> Result<()> {
 
 /// Connections that have had their answer and stay open.
 fn idle(site: &Site) -> Result<Vec<TcpStream>> {
-    let client = site.client.clone();
-    let address = (site.hosts[0].port.address.clone(), PORT);
-    let thread = thread::spawn(move || {
-        client.enter()?;
+    let address = (site.hosts[0].port.address.as_str(), PORT);
+    site.client.inside(|| {
         (0..IDLE)
             .map(|_| {
-                let mut connection = TcpStream::connect(&address)?;
+                let mut connection = TcpStream::connect(address)?;
                 connection.write_all(b"GET /short HTTP/1.1\r\nHost: lab\r\n\r\n")?;
                 let mut answer = Vec::new();
                 while !answer.ends_with(b"ok\n") {
@@ -62,10 +59,7 @@ fn idle(site: &Site) -> Result<Vec<TcpStream>> {
                 Ok(connection)
             })
             .collect()
-    });
-    thread
-        .join()
-        .map_err(|_| anyhow!("the idle client panicked"))?
+    })
 }
 
 fn ends_soon(case: &str, site: &mut Site) -> Result<()> {
