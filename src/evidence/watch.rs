@@ -360,7 +360,9 @@ fn verdict_of(
     judge(seen, history, None, holds)
 }
 
-fn see(row: &Row<'_>) -> Seen {
+/// What the rules need of a row.
+#[must_use]
+pub fn see(row: &Row<'_>) -> Seen {
     let stage = match row.state {
         TcpState::SynRecv | TcpState::NewSynRecv | TcpState::SynSent => Stage::Opening,
         TcpState::Established => Stage::Open,

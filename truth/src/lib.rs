@@ -1,0 +1,143 @@
+//! The ground-truth lab.
+//!
+//! Servers that know which of their connections have a request in flight, clients that use them in every way that HTTP/1.1
+//! allows, with and without a real proxy between, all in one network namespace. Beside them the product's own evidence
+//! (`drainctl::evidence`) looks through the kernel every 50 ms. A look counts when the truth is the same before and after it.
+
+mod book;
+mod client;
+mod dice;
+mod matrix;
+mod namespace;
+mod plan;
+mod proxy;
+mod server;
+mod watcher;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use drainctl::config::WatchSettings;
+use drainctl::evidence::verdict::Holds;
+
+use crate::book::Book;
+use crate::matrix::Matrix;
+use crate::proxy::Via;
+use crate::watcher::Watcher;
+use crate::workload::{WORKLOADS, Workload};
+
+/// What to run.
+#[derive(Debug, clap::Parser)]
+#[command(about = "Compares drainctl's verdicts with what servers know")]
+pub struct Options {
+    /// Runs for half a minute, as in the tests.
+    #[arg(long)]
+    short: bool,
+    /// Runs until so many looks found a request in flight.
+    #[arg(long, default_value_t = 200_000)]
+    looks: u64,
+    /// Runs only the workloads whose name holds this.
+    #[arg(long)]
+    workload: Option<String>,
+    /// Runs only on this way: direct, direct-v6, direct-mapped, haproxy, nginx, envoy.
+    #[arg(long)]
+    via: Option<String>,
+}
+
+/// The product looks as often.
+const PERIOD: Duration = Duration::from_millis(50);
+/// How long a short run takes.
+const SHORT: Duration = Duration::from_secs(30);
+
+/// Runs the lab and prints the matrix; false when a promise was broken.
+///
+/// # Errors
+/// The lab could not be built.
+pub fn run(options: &Options) -> Result<bool> {
+    if let Some(code) = namespace::enter()? {
+        return Ok(code);
+    }
+    let sites = sites(options)?;
+    ensure!(!sites.is_empty(), "no such workload");
+    let book = Arc::new(Book::default());
+    let dir = tempfile::tempdir()?;
+    start(&sites, &book, dir.path())?;
+    let settings = WatchSettings::default();
+    let holds = Holds {
+        pause: settings.pause,
+        uncertain: Duration::from_secs(60).max(settings.uncertain_hold),
+    };
+    let mut watcher = Watcher::new(book, sites.keys().copied().collect(), holds)?;
+    let mut matrix = Matrix::default();
+    let began = Instant::now();
+    let mut next = began;
+    while if options.short {
+        began.elapsed() < SHORT
+    } else {
+        matrix.looks() < options.looks
+    } {
+        watcher.look(&mut matrix)?;
+        next = (next + PERIOD).max(Instant::now());
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    println!(
+        "{}",
+        matrix.print(|port| sites
+            .get(&port)
+            .map_or_else(String::new, |(workload, via)| format!(
+                "{}{} {}",
+                workload.name,
+                if workload.beyond.is_some() { "*" } else { "" },
+                via.name()
+            )))
+    );
+    Ok(true)
+}
+
+type Sites = BTreeMap<u16, (&'static Workload, Via)>;
+
+/// A port for each workload on each of its ways.
+fn sites(options: &Options) -> Result<Sites> {
+    let mut sites = Sites::new();
+    for workload in WORKLOADS {
+        if options
+            .workload
+            .as_ref()
+            .is_some_and(|name| !workload.name.contains(name.as_str()))
+        {
+            continue;
+        }
+        for via in workload.via {
+            if options.via.as_ref().is_some_and(|name| name != via.name())
+                || via
+                    .program()
+                    .is_some_and(|program| !proxy::is_there(program))
+            {
+                continue;
+            }
+            let port = 10_000 + u16::try_from(sites.len())?;
+            sites.insert(port, (workload, *via));
+        }
+    }
+    Ok(sites)
+}
+
+fn start(sites: &Sites, book: &Arc<Book>, dir: &Path) -> Result<()> {
+    let mut proxied: BTreeMap<Via, Vec<u16>> = BTreeMap::new();
+    for (port, (_, via)) in sites {
+        server::serve(via.listen(*port), book)?;
+        proxied.entry(*via).or_default().push(*port);
+    }
+    for (via, ports) in &proxied {
+        proxy::start(*via, ports, dir).with_context(|| format!("start {}", via.name()))?;
+    }
+    for (port, (workload, via)) in sites {
+        workload.start(via.target(*port));
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Looks at every server's connections with the product's own evidence, and compares with the book.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use drainctl::evidence::memory::Memory;
+use drainctl::evidence::pingpong;
+use drainctl::evidence::verdict::{History, Holds, Seen, Verdict, Why, judge};
+use drainctl::evidence::watch::see;
+use drainctl::world::Root;
+use sockdiag::{Query, Socket, SocketId, States, TcpState};
+
+use crate::book::{Before, Book};
+use crate::matrix::{Case, Matrix, Sight};
+
+/// A look that takes longer is given up.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+
+/// Sees what the product sees.
+pub(crate) struct Watcher {
+    socket: Socket,
+    book: Arc<Book>,
+    memory: Memory,
+    trail: HashMap<u64, Trail>,
+    ports: Vec<u16>,
+    holds: Holds,
+}
+
+/// One connection in one look.
+struct Row {
+    id: SocketId,
+    seen: Seen,
+    accepted: bool,
+    pure_in: u32,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Trail {
+    received: u64,
+    pure_in: u32,
+    before: Option<u32>,
+}
+
+impl Watcher {
+    /// Watches the servers on `ports`.
+    pub(crate) fn new(book: Arc<Book>, ports: Vec<u16>, holds: Holds) -> Result<Self> {
+        Ok(Self {
+            socket: Socket::open()?,
+            book,
+            memory: Memory::new(Instant::now()),
+            trail: HashMap::new(),
+            ports,
+            holds,
+        })
+    }
+
+    /// One look at all connections, counted in `matrix` by the server's port.
+    pub(crate) fn look(&mut self, matrix: &mut Matrix) -> Result<()> {
+        let truth = self.book.before();
+        let now = Instant::now();
+        let rows = self.rows(now)?;
+        let mut first = Memory::new(now);
+        first.begin();
+        self.memory.begin();
+        let mut judged = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let cookie = row.id.cookie();
+            let histories = [
+                first.note(now, cookie, &row.seen).history,
+                self.memory.note(now, cookie, &row.seen).history,
+            ];
+            let verdicts = histories.map(|history| self.verdict(row, &history, None));
+            self.memory.judged(cookie, verdicts[1]);
+            judged.push((row, histories, verdicts));
+        }
+        self.memory.end();
+        let mut trail = HashMap::new();
+        let mut bits: HashMap<_, _> = judged
+            .iter()
+            .filter(|(_, _, verdicts)| verdicts.iter().any(|verdict| verdict.is_tie()))
+            .map(|(row, _, _)| (ends(&row.id), None))
+            .collect();
+        if !bits.is_empty() {
+            pingpong::read(&Root::host(), &mut bits).context("read /proc/net/tcp")?;
+        }
+        for (row, histories, verdicts) in judged {
+            let mut t = self
+                .trail
+                .get(&row.id.cookie())
+                .copied()
+                .unwrap_or_default();
+            if t.received != 0 && row.seen.received != t.received {
+                t.before = Some(t.pure_in);
+            }
+            t.received = row.seen.received;
+            t.pure_in = row.pure_in;
+            trail.insert(row.id.cookie(), t);
+            let Some(before) = truth.get(&row.id.cookie()) else {
+                continue;
+            };
+            let bit = bits.get(&ends(&row.id)).copied().flatten();
+            for (sight, history, verdict) in [
+                (Sight::First, histories[0], verdicts[0]),
+                (Sight::Known, histories[1], verdicts[1]),
+            ] {
+                let bit = bit.filter(|_| verdict.is_tie());
+                let case = Case {
+                    seen: row.seen,
+                    history,
+                    bit,
+                    pure_in: t.before.map(|b| row.pure_in.wrapping_sub(b)),
+                    verdict: self.verdict(row, &history, bit),
+                };
+                count(matrix, row, sight, &case, before);
+            }
+        }
+        self.trail = trail;
+        Ok(())
+    }
+
+    fn verdict(&self, row: &Row, history: &History, bit: Option<bool>) -> Verdict {
+        if !row.accepted {
+            return Verdict::Busy(Why::Unaccepted);
+        }
+        judge(&row.seen, history, bit, &self.holds)
+    }
+
+    fn rows(&mut self, now: Instant) -> Result<Vec<Row>> {
+        let states = States::ALL
+            .without(TcpState::Listen)
+            .without(TcpState::Close);
+        let query = Query {
+            states,
+            ports: &self.ports,
+            ..Query::default()
+        };
+        let deadline = now + LONGEST_LOOK;
+        let rows = self
+            .socket
+            .dump(&query, deadline, Vec::new, |rows, row| {
+                let open = matches!(row.state, TcpState::Established | TcpState::CloseWait);
+                rows.push(Row {
+                    id: row.id,
+                    seen: see(row),
+                    accepted: !open || row.inode != 0,
+                    pure_in: row.info.map_or(0, |i| {
+                        i.segs_in()
+                            .unwrap_or(0)
+                            .wrapping_sub(i.data_segs_in().unwrap_or(0))
+                    }),
+                });
+            })
+            .context("look at the servers' connections")?;
+        Ok(rows)
+    }
+}
+
+fn ends(id: &SocketId) -> (SocketAddr, SocketAddr) {
+    (id.local(), id.remote())
+}
+
+fn count(matrix: &mut Matrix, row: &Row, sight: Sight, case: &Case, before: &Before) {
+    let cell = matrix.cell(row.id.local().port(), sight);
+    match before.still() {
+        None => cell.changed += 1,
+        Some(true) => cell.in_flight(case, &before.truth),
+        Some(false) => cell.idle(case, &before.truth),
+    }
+}
