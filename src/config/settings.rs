@@ -125,7 +125,7 @@ impl Default for WatchSettings {
     fn default() -> Self {
         Self {
             pause: Duration::from_secs(1),
-            uncertain_hold: Duration::from_secs(1),
+            uncertain_hold: Duration::from_secs(10),
             ignore: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::verdict::{Ages, History, Seen, Verdict, Why};
+use super::verdict::{Ages, History, LONGEST_DELAYED_ACK, Seen, Segments, Verdict, Why};
 
 /// What is remembered of all watched connections, by the kernel's socket cookie: never reused while the host is up.
 #[derive(Debug)]
@@ -20,19 +20,21 @@ pub struct Memory {
 struct Entry {
     received: u32,
     sent: u32,
-    pure_acks: u32,
-    /// `pure_acks` at the last look before payload arrived.
-    pure_acks_before: u32,
+    segments: Segments,
+    /// `segments` at the last look before payload arrived.
+    segments_before: Segments,
     /// Milliseconds since `began` at which the last payload had been sent.
     sent_at: u32,
     longest_pause: u32,
     /// Milliseconds since `began` at which the current request began to arrive.
     asked_at: u32,
     round: u8,
-    /// Payload has arrived between two looks, so `pure_acks_before` means something.
+    /// Payload has arrived between two looks, so `segments_before` means something.
     seen_arriving: bool,
     /// At the last look an answer had begun.
     answering: bool,
+    /// At the last look no ACK was still to be sent.
+    nothing_pending: bool,
     /// At the last look a request was under way that had not been answered.
     asking: bool,
 }
@@ -83,6 +85,11 @@ impl Memory {
         let asked_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.received));
         let age = |asked_at: u32| Duration::from_millis(now.wrapping_sub(asked_at).into());
         let answering = seen.ages.is_some_and(has_answered);
+        let segments = seen.segments.unwrap_or_default();
+        let nothing_pending = answering
+            || seen
+                .ages
+                .is_some_and(|ages| ages.received > LONGEST_DELAYED_ACK);
         let round = self.round;
         let Some(entry) = self.entries.get_mut(&cookie) else {
             self.entries.insert(
@@ -90,21 +97,23 @@ impl Memory {
                 Entry {
                     received,
                     sent,
-                    pure_acks: seen.pure_acks,
-                    pure_acks_before: 0,
+                    segments,
+                    segments_before: Segments::default(),
                     sent_at,
                     longest_pause: 0,
                     asked_at,
                     round,
-                    // A connection that opened between two looks began with no ACK of its own sent.
+                    // A connection that opened between two looks began with none: the kernel doesn't count the SYN-ACK, and
+                    // where one does, a tie only looks less answered.
                     seen_arriving: self.complete && seen.received > 0,
                     answering,
+                    nothing_pending,
                     asking: false,
                 },
             );
-            let pure_acks_since = (self.complete && seen.received > 0).then_some(seen.pure_acks);
+            let since = seen.segments.filter(|_| self.complete && seen.received > 0);
             let history = History {
-                pure_acks_since,
+                since,
                 longest_pause: 0,
             };
             return Noted {
@@ -121,23 +130,29 @@ impl Memory {
             entry.asked_at = asked_at;
         }
         if got_more {
-            entry.pure_acks_before = entry.pure_acks;
-            entry.seen_arriving = true;
+            // With an ACK still to be sent for what came before, the count would begin in the midst of a request. Counts from
+            // further back are safe: more segments decide less.
+            if entry.nothing_pending {
+                entry.segments_before = entry.segments;
+                entry.seen_arriving = true;
+            }
             entry.longest_pause = 0;
         } else if sent_more && entry.answering {
             entry.longest_pause = entry.longest_pause.max(sent_at.wrapping_sub(entry.sent_at));
         }
         let history = History {
-            pure_acks_since: entry
-                .seen_arriving
-                .then(|| seen.pure_acks.wrapping_sub(entry.pure_acks_before)),
+            since: seen
+                .segments
+                .filter(|_| entry.seen_arriving)
+                .map(|now| now.since(entry.segments_before)),
             longest_pause: entry.longest_pause,
         };
         entry.received = received;
         entry.sent = sent;
-        entry.pure_acks = seen.pure_acks;
+        entry.segments = segments;
         entry.sent_at = sent_at;
         entry.answering = answering;
+        entry.nothing_pending = nothing_pending;
         entry.round = round;
         Noted {
             history,
@@ -188,7 +203,7 @@ fn low(value: u64) -> u32 {
 mod tests {
     use super::*;
 
-    fn seen(received: u64, sent: u64, pure_acks: u32, ages: (u32, u32, u32)) -> Seen {
+    fn seen(received: u64, sent: u64, acks_sent: u16, ages: (u32, u32, u32)) -> Seen {
         let ages = Some(Ages {
             received: ages.0,
             sent: ages.1,
@@ -197,10 +212,17 @@ mod tests {
         Seen {
             received,
             sent,
-            pure_acks,
+            segments: Some(Segments {
+                acks_sent,
+                ..Segments::default()
+            }),
             ages,
             ..Seen::default()
         }
+    }
+
+    fn acks_sent(noted: &Noted) -> Option<u16> {
+        noted.history.since.map(|since| since.acks_sent)
     }
 
     struct Lab {
@@ -236,15 +258,24 @@ mod tests {
     }
 
     #[test]
-    fn pure_acks_are_counted_from_the_look_before_the_request() {
+    fn segments_are_counted_from_the_look_before_the_request() {
         let mut lab = Lab::new();
         lab.look(0, 1, &seen(10, 10, 3, (500, 500, 460)));
         let noted = lab.look(50, 1, &seen(20, 20, 3, (20, 20, 20)));
         assert!(noted.arrived);
-        assert_eq!(noted.history.pure_acks_since, Some(0));
+        assert_eq!(acks_sent(&noted), Some(0));
         let noted = lab.look(100, 1, &seen(20, 20, 4, (70, 70, 70)));
         assert!(!noted.arrived);
-        assert_eq!(noted.history.pure_acks_since, Some(1));
+        assert_eq!(acks_sent(&noted), Some(1));
+    }
+
+    #[test]
+    fn segments_are_not_counted_from_the_midst_of_a_request() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(10, 10, 3, (500, 500, 460)));
+        lab.look(50, 1, &seen(20, 20, 3, (2, 2, 2)));
+        let noted = lab.look(100, 1, &seen(30, 20, 4, (48, 48, 48)));
+        assert_eq!(acks_sent(&noted), Some(1));
     }
 
     #[test]
@@ -252,10 +283,7 @@ mod tests {
         let mut lab = Lab::new();
         lab.look(0, 1, &seen(10, 10, 3, (500, 500, 460)));
         let noted = lab.look(50, 2, &seen(20, 20, 1, (20, 20, 20)));
-        assert_eq!(
-            (noted.arrived, noted.history.pure_acks_since),
-            (true, Some(1))
-        );
+        assert_eq!((noted.arrived, acks_sent(&noted)), (true, Some(1)));
     }
 
     #[test]

@@ -20,10 +20,35 @@ pub struct Seen {
     pub ages: Option<Ages>,
     /// Payload bytes received over the connection's life (`tcpi_bytes_received`, Linux 4.1).
     pub received: u64,
-    /// Payload bytes sent (`tcpi_bytes_sent`, Linux 4.19).
+    /// Payload bytes sent (`tcpi_bytes_sent`, Linux 4.19; before that those acknowledged).
     pub sent: u64,
-    /// Segments sent without payload: `tcpi_segs_out` − `tcpi_data_segs_out` (Linux 4.2, 4.6).
-    pub pure_acks: u32,
+    /// Segments counted, if the kernel does (Linux 4.6).
+    pub segments: Option<Segments>,
+}
+
+/// Segments of one connection, modulo 2¹⁶: 100 000 connections are remembered twice, and only differences count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segments {
+    /// Sent without payload: `tcpi_segs_out` − `tcpi_data_segs_out`; not the SYN-ACK.
+    pub acks_sent: u16,
+    /// Received without payload: `tcpi_segs_in` − `tcpi_data_segs_in`.
+    pub acks_received: u16,
+    /// Received with payload: `tcpi_data_segs_in`.
+    pub payloads_received: u16,
+}
+
+impl Segments {
+    /// What has been added since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            acks_sent: self.acks_sent.wrapping_sub(before.acks_sent),
+            acks_received: self.acks_received.wrapping_sub(before.acks_received),
+            payloads_received: self
+                .payloads_received
+                .wrapping_sub(before.payloads_received),
+        }
+    }
 }
 
 /// Ages in milliseconds. The kernel starts all three when the connection is established.
@@ -56,9 +81,8 @@ pub enum Stage {
 /// What is known of the connection from looks before this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// Segments without payload that were sent since the look before the last payload arrived; unknown when there was no such
-    /// look.
-    pub pure_acks_since: Option<u32>,
+    /// Segments since the look before the last payload arrived; unknown when there was no such look.
+    pub since: Option<Segments>,
     /// The longest pause, in milliseconds, between two bursts of the answer now being sent; zero when it came in one.
     pub longest_pause: u32,
 }
@@ -110,12 +134,12 @@ pub enum Tie {
 pub struct Holds {
     /// How long after its last sent byte an answer counts as unfinished.
     pub pause: Duration,
-    /// How long after its last activity a connection that is probably busy, but can't be told apart, counts as busy.
+    /// How long after its last activity a connection that can't be told apart counts as busy.
     pub uncertain: Duration,
 }
 
 /// The longest time for which the kernel delays an ACK (`TCP_DELACK_MAX`, include/net/tcp.h): until then, no ACK says nothing.
-const LONGEST_DELAYED_ACK: u32 = 200;
+pub(super) const LONGEST_DELAYED_ACK: u32 = 200;
 
 /// Judges one connection. `pingpong` is the delayed-ACK mode of the socket (`/proc/net/tcp`, bit 0 of the column after the
 /// timeouts), read only where a tie needs it.
@@ -154,13 +178,15 @@ pub fn judge(seen: &Seen, history: &History, pingpong: Option<bool>, holds: &Hol
             Verdict::Idle
         };
     }
-    if ages.received < ages.sent {
+    if ages.received < ages.sent || seen.sent == 0 {
         return Verdict::Busy(Why::Unanswered);
     }
-    if ages.sent < ages.received || ages.ack < ages.received {
+    // A FIN brings an ACK of its own, so a later ACK says nothing once it is here.
+    let acked_later = ages.ack < ages.received && seen.stage == Stage::Open;
+    if ages.sent < ages.received || acked_later {
         return answered(&ages, history, holds);
     }
-    judge_tie(&ages, history, pingpong, holds)
+    judge_tie(seen, &ages, history, pingpong, holds)
 }
 
 /// Something went out after the last payload came in: it is either the whole answer, or a part of one.
@@ -177,21 +203,48 @@ fn answered(ages: &Ages, history: &History, holds: &Holds) -> Verdict {
 }
 
 /// Payload came in and went out within one tick, and no ACK has arrived since: which was first?
-fn judge_tie(ages: &Ages, history: &History, pingpong: Option<bool>, holds: &Holds) -> Verdict {
+fn judge_tie(
+    seen: &Seen,
+    ages: &Ages,
+    history: &History,
+    pingpong: Option<bool>,
+    holds: &Holds,
+) -> Verdict {
     let mature = ages.received > LONGEST_DELAYED_ACK;
-    let tie = match (history.pure_acks_since, pingpong) {
-        // A request without an answer is acknowledged by a segment of its own, at the latest by the delayed-ACK timer.
-        (Some(0), _) if mature => return answered(ages, history, holds),
-        // That timer also ends the pingpong mode, so the bit is off while a request waits for its answer.
-        (Some(1..), Some(false)) => return Verdict::Busy(Why::Unanswered),
+    let acks_sent = match (history.since, seen.segments) {
+        (Some(since), _) => Some(since.acks_sent),
+        // The kernel acknowledges the very first payload of a connection at once.
+        (None, Some(segments)) => Some(segments.acks_sent.saturating_sub(1)),
+        (None, None) => None,
+    };
+    // A request without an answer is acknowledged by a segment of its own, at the latest by the delayed-ACK timer.
+    if acks_sent == Some(0) && mature {
+        return answered(ages, history, holds);
+    }
+    let tie = match (history.since, pingpong) {
+        // A FIN counts among the segments and switches the mode on, so neither says anything.
+        _ if seen.stage == Stage::HalfClosed => Tie::ProbablyBusy,
+        // All that was sent is acknowledged. An answer is by a segment without payload, unless a request brought the ACK.
+        (
+            Some(Segments {
+                acks_received: 0, ..
+            }),
+            _,
+        ) => return Verdict::Busy(Why::Unanswered),
+        // A payload sent within the tick switches the mode on, and only the delayed-ACK timer of a later request off again.
+        (_, Some(false)) => return Verdict::Busy(Why::Unanswered),
+        // That timer is the only way in which a request of one segment is acknowledged in that mode.
+        (
+            Some(Segments {
+                payloads_received: 1,
+                ..
+            }),
+            Some(true),
+        ) if mature => return answered(ages, history, holds),
         (_, Some(true)) => Tie::ProbablyIdle,
-        (_, Some(false) | None) => Tie::ProbablyBusy,
+        (_, None) => Tie::ProbablyBusy,
     };
-    let hold = match tie {
-        Tie::ProbablyIdle => holds.pause,
-        Tie::ProbablyBusy => holds.uncertain,
-    };
-    if within(ages.received, hold) {
+    if within(ages.received, holds.uncertain) {
         Verdict::Uncertain(tie)
     } else {
         Verdict::Idle
@@ -312,31 +365,108 @@ mod tests {
         assert_eq!(alone(&open(5000, 5000, 4960)), Verdict::Idle);
     }
 
-    #[test]
-    fn ties_are_broken_by_pure_acks_and_the_pingpong_bit() {
-        let judge_with = |pure, pingpong, age| {
-            let history = History {
-                pure_acks_since: pure,
-                longest_pause: 0,
-            };
-            judge(&open(age, age, age), &history, pingpong, &HOLDS)
+    const fn segments(acks_sent: u16, acks_received: u16, payloads_received: u16) -> Segments {
+        Segments {
+            acks_sent,
+            acks_received,
+            payloads_received,
+        }
+    }
+
+    fn tie(age: u32, since: Option<Segments>, pingpong: Option<bool>) -> Verdict {
+        let seen = Seen {
+            segments: Some(segments(9, 9, 9)),
+            ..open(age, age, age)
         };
-        let busy = Verdict::Uncertain(Tie::ProbablyBusy);
-        let idle = Verdict::Uncertain(Tie::ProbablyIdle);
-        // No look before the last activity: the bit alone does not decide.
-        assert_eq!(judge_with(None, Some(false), 5000), busy);
-        assert_eq!(judge_with(None, None, 5000), busy);
-        assert_eq!(judge_with(None, Some(true), 500), idle);
-        assert_eq!(judge_with(None, Some(true), 5000), Verdict::Idle);
-        assert_eq!(judge_with(None, Some(false), 10_000), Verdict::Idle);
-        // Looked at before: no pure ACK says answered, once the delayed ACK would have gone out.
-        assert_eq!(judge_with(Some(0), Some(false), 100), busy);
-        assert_eq!(judge_with(Some(0), Some(false), 5000), Verdict::Idle);
+        let history = History {
+            since,
+            longest_pause: 0,
+        };
+        judge(&seen, &history, pingpong, &HOLDS)
+    }
+
+    const PROBABLY_BUSY: Verdict = Verdict::Uncertain(Tie::ProbablyBusy);
+    const PROBABLY_IDLE: Verdict = Verdict::Uncertain(Tie::ProbablyIdle);
+
+    #[test]
+    fn a_tie_without_history_is_decided_by_the_bit_only_when_it_is_off() {
         assert_eq!(
-            judge_with(Some(1), Some(false), 60_000),
+            tie(60_000, None, Some(false)),
             Verdict::Busy(Why::Unanswered)
         );
-        assert_eq!(judge_with(Some(1), Some(true), 500), idle);
+        assert_eq!(tie(5000, None, Some(true)), PROBABLY_IDLE);
+        assert_eq!(tie(5000, None, None), PROBABLY_BUSY);
+        assert_eq!(tie(10_000, None, Some(true)), Verdict::Idle);
+        assert_eq!(tie(10_000, None, None), Verdict::Idle);
+    }
+
+    #[test]
+    fn a_connection_that_never_sent_a_second_ack_has_answered() {
+        let seen = Seen {
+            segments: Some(segments(1, 9, 9)),
+            ..open(5000, 5000, 5000)
+        };
+        assert_eq!(alone(&seen), Verdict::Idle);
+        let young = Seen {
+            ages: open(100, 100, 100).ages,
+            ..seen
+        };
+        assert_eq!(alone(&young), PROBABLY_BUSY);
+        let uncounted = Seen {
+            segments: None,
+            ..seen
+        };
+        assert_eq!(alone(&uncounted), PROBABLY_BUSY);
+    }
+
+    #[test]
+    fn a_tie_with_history_is_decided_by_acks() {
+        // No ACK sent: the answer carried it, once the delayed ACK would have gone out.
+        assert_eq!(tie(5000, Some(segments(0, 2, 2)), None), Verdict::Idle);
+        assert_eq!(tie(100, Some(segments(0, 2, 2)), None), PROBABLY_BUSY);
+        // No ACK received: the request brought it.
+        assert_eq!(
+            tie(60_000, Some(segments(1, 0, 2)), Some(true)),
+            Verdict::Busy(Why::Unanswered)
+        );
+        // A request of one segment in the bit's mode.
+        assert_eq!(
+            tie(5000, Some(segments(1, 1, 1)), Some(true)),
+            Verdict::Idle
+        );
+        assert_eq!(tie(100, Some(segments(1, 1, 1)), Some(true)), PROBABLY_IDLE);
+        // Of several.
+        assert_eq!(
+            tie(5000, Some(segments(1, 1, 2)), Some(true)),
+            PROBABLY_IDLE
+        );
+        assert_eq!(
+            tie(60_000, Some(segments(1, 1, 2)), Some(false)),
+            Verdict::Busy(Why::Unanswered)
+        );
+    }
+
+    #[test]
+    fn without_a_byte_sent_nothing_was_answered() {
+        let seen = Seen {
+            sent: 0,
+            ..open(60_000, 60_000, 60_000)
+        };
+        assert_eq!(alone(&seen), Verdict::Busy(Why::Unanswered));
+    }
+
+    #[test]
+    fn a_fin_makes_acks_and_the_bit_say_nothing() {
+        let seen = Seen {
+            stage: Stage::HalfClosed,
+            segments: Some(segments(2, 2, 1)),
+            ..open(5000, 5000, 4960)
+        };
+        let history = History {
+            since: Some(segments(1, 1, 1)),
+            longest_pause: 0,
+        };
+        assert_eq!(judge(&seen, &history, Some(true), &HOLDS), PROBABLY_BUSY);
     }
 
     #[test]
@@ -419,9 +549,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_request_without_an_answer_is_never_idle(
-            received in 0u32..4_000_000, later in 1u32..1000, ack in any::<u32>(), pure in any::<Option<u32>>(), pingpong in any::<Option<bool>>(),
+            received in 0u32..4_000_000, later in 1u32..1000, ack in any::<u32>(), acks in any::<Option<u16>>(), pingpong in any::<Option<bool>>(),
         ) {
-            let history = History { pure_acks_since: pure, longest_pause: 0 };
+            let history = History { since: acks.map(|n| segments(n, n, n)), longest_pause: 0 };
             let verdict = judge(&open(received, received + later, ack), &history, pingpong, &HOLDS);
             prop_assert_eq!(verdict, Verdict::Busy(Why::Unanswered));
         }

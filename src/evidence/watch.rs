@@ -10,7 +10,7 @@ use sockdiag::{Info, Query, Row, Socket, SocketId, States, TcpState};
 use super::listeners::{self, Found, Listener, Unit};
 use super::memory::Memory;
 use super::pingpong;
-use super::verdict::{Ages, Holds, Seen, Stage, Verdict, Why, judge};
+use super::verdict::{Ages, Holds, Seen, Segments, Stage, Verdict, Why, judge};
 use crate::config::{Network, WatchSettings};
 use crate::drain::event::{Held, Looked};
 use crate::drain::machine::Depth;
@@ -387,8 +387,10 @@ pub fn see(row: &Row<'_>) -> Seen {
             .and_then(Info::bytes_received)
             .unwrap_or_default()
             .saturating_sub(fin),
-        sent: info.and_then(Info::bytes_sent).unwrap_or_default(),
-        pure_acks: info.and_then(pure_acks).unwrap_or_default(),
+        sent: info
+            .and_then(|info| info.bytes_sent().or(info.bytes_acked()))
+            .unwrap_or_default(),
+        segments: info.and_then(segments),
     }
 }
 
@@ -402,6 +404,15 @@ fn ages(info: &Info<'_>) -> Option<Ages> {
     })
 }
 
-fn pure_acks(info: &Info<'_>) -> Option<u32> {
-    Some(info.segs_out()?.wrapping_sub(info.data_segs_out()?))
+fn segments(info: &Info<'_>) -> Option<Segments> {
+    Some(Segments {
+        acks_sent: low(info.segs_out()?.wrapping_sub(info.data_segs_out()?)),
+        acks_received: low(info.segs_in()?.wrapping_sub(info.data_segs_in()?)),
+        payloads_received: low(info.data_segs_in()?),
+    })
+}
+
+fn low(count: u32) -> u16 {
+    let [.., high, low] = count.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }

@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let settings = WatchSettings::default();
     let holds = Holds {
         pause: settings.pause,
-        uncertain: Duration::from_secs(60).max(settings.uncertain_hold),
+        uncertain: settings.uncertain_hold,
     };
     let mut watcher = Watcher::new(book, sites.keys().copied().collect(), holds)?;
     let mut matrix = Matrix::default();
@@ -85,17 +85,13 @@ pub fn run(options: &Options) -> Result<bool> {
         next = (next + PERIOD).max(Instant::now());
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    println!(
-        "{}",
-        matrix.print(|port| sites
+    let name = |port| {
+        sites
             .get(&port)
-            .map_or_else(String::new, |(workload, via)| format!(
-                "{}{} {}",
-                workload.name,
-                if workload.beyond.is_some() { "*" } else { "" },
-                via.name()
-            )))
-    );
+            .map_or_else(String::new, |(w, via)| format!("{} {}", w.name, via.name()))
+    };
+    let covered = |port| sites.get(&port).is_some_and(|(w, _)| w.beyond.is_none());
+    println!("{}", matrix.print(name, covered));
     Ok(true)
 }
 

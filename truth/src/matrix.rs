@@ -23,7 +23,6 @@ pub(crate) struct Case {
     pub(crate) seen: Seen,
     pub(crate) history: History,
     pub(crate) bit: Option<bool>,
-    pub(crate) pure_in: Option<u32>,
     pub(crate) verdict: Verdict,
 }
 
@@ -116,24 +115,44 @@ fn rule(case: &Case) -> String {
     if ages.sent < ages.received {
         return "sent later".into();
     }
-    if ages.ack < ages.received {
+    if ages.ack < ages.received && case.seen.stage == Stage::Open {
         return "tie, acked later".into();
     }
-    let n = |x: Option<u32>| x.map_or("?", |x| if x == 0 { "0" } else { "+" });
-    let bit = case
-        .bit
-        .map_or("not read", |bit| if bit { "on" } else { "off" });
-    let age = match ages.received {
-        0..=200 => "-200",
-        201..=1000 => "-1000",
-        1001..=10000 => "-10000",
-        _ => "old",
+    let count = |count: u16| match count {
+        0 => "0",
+        1 => "1",
+        _ => "+",
     };
-    format!(
-        "tie out{} in{} bit {bit} {age}",
-        n(case.history.pure_acks_since),
-        n(case.pure_in)
-    )
+    let since = case.history.since.or(case.seen.segments);
+    let since = since.map_or_else(String::new, |since| {
+        let acks = [
+            since.acks_sent,
+            since.acks_received,
+            since.payloads_received,
+        ]
+        .map(count);
+        format!("out {} in {} payloads {}", acks[0], acks[1], acks[2])
+    });
+    let bit = match case.bit {
+        None => "-",
+        Some(true) => "on",
+        Some(false) => "off",
+    };
+    let known = if case.history.since.is_some() {
+        "since"
+    } else {
+        "ever"
+    };
+    let age = match ages.received {
+        0..=200 => "young",
+        _ => "",
+    };
+    let half = if case.seen.stage == Stage::HalfClosed {
+        "half-closed"
+    } else {
+        ""
+    };
+    format!("tie, {known} {since}, bit {bit} {age} {half}")
 }
 
 /// All cells, by the server's port.
@@ -156,7 +175,11 @@ impl Matrix {
             .sum()
     }
 
-    pub(crate) fn print(&self, name: impl Fn(u16) -> String) -> String {
+    pub(crate) fn print(
+        &self,
+        name: impl Fn(u16) -> String,
+        covered: impl Fn(u16) -> bool,
+    ) -> String {
         let mut text = String::new();
         let _ = writeln!(
             text,
@@ -193,7 +216,7 @@ impl Matrix {
             for wrong in &c.wrong {
                 let _ = writeln!(text, "      {wrong}");
             }
-            for (rule, counts) in &c.rules {
+            for (rule, counts) in c.rules.iter().filter(|_| covered(*port)) {
                 let sum = all.entry((*sight, rule)).or_default();
                 sum.0 += counts.0;
                 sum.1 += counts.1;

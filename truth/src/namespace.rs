@@ -22,8 +22,9 @@ pub(crate) fn enter() -> Result<Option<bool>> {
         let status = command.status().context("starting unshare")?;
         return Ok(Some(status.success()));
     }
+    // With the segments of an ordinary network: loopback's own would take most requests in one.
     let up = Command::new("ip")
-        .args(["link", "set", "lo", "up"])
+        .args(["link", "set", "lo", "up", "mtu", "1500"])
         .status();
     ensure!(up.context("starting ip")?.success(), "lo can't be set up");
     // A pool of a thousand has both of its ends here.

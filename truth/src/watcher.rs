@@ -24,7 +24,6 @@ pub(crate) struct Watcher {
     socket: Socket,
     book: Arc<Book>,
     memory: Memory,
-    trail: HashMap<u64, Trail>,
     ports: Vec<u16>,
     holds: Holds,
 }
@@ -34,14 +33,6 @@ struct Row {
     id: SocketId,
     seen: Seen,
     accepted: bool,
-    pure_in: u32,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Trail {
-    received: u64,
-    pure_in: u32,
-    before: Option<u32>,
 }
 
 impl Watcher {
@@ -51,7 +42,6 @@ impl Watcher {
             socket: Socket::open()?,
             book,
             memory: Memory::new(Instant::now()),
-            trail: HashMap::new(),
             ports,
             holds,
         })
@@ -77,7 +67,6 @@ impl Watcher {
             judged.push((row, histories, verdicts));
         }
         self.memory.end();
-        let mut trail = HashMap::new();
         let mut bits: HashMap<_, _> = judged
             .iter()
             .filter(|(_, _, verdicts)| verdicts.iter().any(|verdict| verdict.is_tie()))
@@ -87,17 +76,6 @@ impl Watcher {
             pingpong::read(&Root::host(), &mut bits).context("read /proc/net/tcp")?;
         }
         for (row, histories, verdicts) in judged {
-            let mut t = self
-                .trail
-                .get(&row.id.cookie())
-                .copied()
-                .unwrap_or_default();
-            if t.received != 0 && row.seen.received != t.received {
-                t.before = Some(t.pure_in);
-            }
-            t.received = row.seen.received;
-            t.pure_in = row.pure_in;
-            trail.insert(row.id.cookie(), t);
             let Some(before) = truth.get(&row.id.cookie()) else {
                 continue;
             };
@@ -111,13 +89,11 @@ impl Watcher {
                     seen: row.seen,
                     history,
                     bit,
-                    pure_in: t.before.map(|b| row.pure_in.wrapping_sub(b)),
                     verdict: self.verdict(row, &history, bit),
                 };
                 count(matrix, row, sight, &case, before);
             }
         }
-        self.trail = trail;
         Ok(())
     }
 
@@ -146,11 +122,6 @@ impl Watcher {
                     id: row.id,
                     seen: see(row),
                     accepted: !open || row.inode != 0,
-                    pure_in: row.info.map_or(0, |i| {
-                        i.segs_in()
-                            .unwrap_or(0)
-                            .wrapping_sub(i.data_segs_in().unwrap_or(0))
-                    }),
                 });
             })
             .context("look at the servers' connections")?;
