@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::verdict::{Ages, History, LONGEST_DELAYED_ACK, Seen, Segments, Verdict, Why};
+use super::verdict::{Ages, History, LONGEST_DELAYED_ACK, Pingpong, Seen, Segments, Verdict, Why};
 
 /// What is remembered of all watched connections, by the kernel's socket cookie: never reused while the host is up.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ struct Entry {
     /// Milliseconds since `began` at which the current request began to arrive.
     asked_at: u32,
     round: u8,
+    /// Read since the last payload, and not to change before the next.
+    pingpong: Pingpong,
     /// Payload has arrived between two looks, so `segments_before` means something.
     seen_arriving: bool,
     /// At the last look an answer had begun.
@@ -103,6 +105,7 @@ impl Memory {
                     longest_pause: 0,
                     asked_at,
                     round,
+                    pingpong: Pingpong::Unread,
                     // A connection that opened between two looks began with none: the kernel doesn't count the SYN-ACK, and
                     // where one does, a tie only looks less answered.
                     seen_arriving: self.complete && seen.received > 0,
@@ -114,7 +117,7 @@ impl Memory {
             let since = seen.segments.filter(|_| self.complete && seen.received > 0);
             let history = History {
                 since,
-                longest_pause: 0,
+                ..History::default()
             };
             return Noted {
                 history,
@@ -128,6 +131,9 @@ impl Memory {
         let arrived = got_more && (sent_more || !entry.asking);
         if arrived {
             entry.asked_at = asked_at;
+        }
+        if got_more || sent_more {
+            entry.pingpong = Pingpong::Unread;
         }
         if got_more {
             // With an ACK still to be sent for what came before, the count would begin in the midst of a request. Counts from
@@ -145,6 +151,7 @@ impl Memory {
                 .segments
                 .filter(|_| entry.seen_arriving)
                 .map(|now| now.since(entry.segments_before)),
+            pingpong: entry.pingpong,
             longest_pause: entry.longest_pause,
         };
         entry.received = received;
@@ -165,6 +172,16 @@ impl Memory {
     pub fn judged(&mut self, cookie: u64, verdict: Verdict) {
         if let Some(entry) = self.entries.get_mut(&cookie) {
             entry.asking = matches!(verdict, Verdict::Busy(Why::Unanswered | Why::Unread));
+        }
+    }
+
+    /// Remembers the delayed-ACK mode, which costs a walk over every socket of the host to read.
+    pub fn read(&mut self, cookie: u64, pingpong: Pingpong) {
+        if let Some(entry) = self.entries.get_mut(&cookie)
+            // An ACK still to be sent may end it.
+            && entry.nothing_pending
+        {
+            entry.pingpong = pingpong;
         }
     }
 
@@ -267,6 +284,19 @@ mod tests {
         let noted = lab.look(100, 1, &seen(20, 20, 4, (70, 70, 70)));
         assert!(!noted.arrived);
         assert_eq!(acks_sent(&noted), Some(1));
+    }
+
+    #[test]
+    fn the_mode_is_remembered_until_the_next_payload_but_not_while_an_ack_is_due() {
+        let mut lab = Lab::new();
+        let quiet = seen(10, 10, 3, (500, 500, 460));
+        assert_eq!(lab.look(0, 1, &quiet).history.pingpong, Pingpong::Unread);
+        lab.memory.read(1, Pingpong::On);
+        assert_eq!(lab.look(50, 1, &quiet).history.pingpong, Pingpong::On);
+        let fresh = seen(20, 20, 3, (10, 10, 10));
+        assert_eq!(lab.look(100, 1, &fresh).history.pingpong, Pingpong::Unread);
+        lab.memory.read(1, Pingpong::On);
+        assert_eq!(lab.look(150, 1, &fresh).history.pingpong, Pingpong::Unread);
     }
 
     #[test]

@@ -5,16 +5,23 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::verdict::Pingpong;
 use crate::world::Root;
 
-/// The pingpong bit of each connection asked for, by its ends (ours, the peer's). One that is gone has none.
+/// The mode of each connection asked for, by its ends (ours, the peer's). One that is gone, or was passed over because
+/// the table changed while it was read, stays [`Pingpong::Unread`].
 ///
 /// # Errors
 /// A table can't be read. Kernels without IPv6 have only the first.
 pub fn read(
     root: &Root,
-    wanted: &mut HashMap<(SocketAddr, SocketAddr), Option<bool>>,
+    wanted: &mut HashMap<(SocketAddr, SocketAddr), Pingpong>,
 ) -> io::Result<()> {
+    let off = if one_answer_switches_it_on(root) {
+        Pingpong::Off
+    } else {
+        Pingpong::Unknown
+    };
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let file = match std::fs::File::open(root.path(table)) {
             Ok(file) => file,
@@ -29,12 +36,25 @@ pub fn read(
             if let Some((ends, bit)) = parse(&line)
                 && let Some(slot) = wanted.get_mut(&ends)
             {
-                *slot = Some(bit);
+                *slot = if bit { Pingpong::On } else { off };
             }
             line.clear();
         }
     }
     Ok(())
+}
+
+/// Whether the mode is on after one answer; if not, off says nothing. `net.ipv4.tcp_pingpong_thresh` (Linux 6.7) is 1 by default;
+/// before it was fixed: at 1 since Linux 6.0, at 3 in some older ones.
+fn one_answer_switches_it_on(root: &Root) -> bool {
+    if let Ok(text) = root.read("/proc/sys/net/ipv4/tcp_pingpong_thresh", 16) {
+        return text.trim() == "1";
+    }
+    let release = root
+        .read("/proc/sys/kernel/osrelease", 256)
+        .unwrap_or_default();
+    let major = release.split('.').next().and_then(|word| word.parse().ok());
+    major.is_some_and(|major: u32| major >= 6)
 }
 
 /// One line: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode refs pointer rto ato (quick<<1)|pingpong cwnd ssthresh`
@@ -89,17 +109,36 @@ mod tests {
         .unwrap();
         root.replace("/proc/net/tcp6", MAPPED.as_bytes(), 0o444)
             .unwrap();
+        root.replace("/proc/sys/kernel/osrelease", b"6.1.0-42-amd64\n", 0o444)
+            .unwrap();
         let ends = |port: u16| {
             let local: SocketAddr = "127.0.0.1:8080".parse().unwrap();
             (local, SocketAddr::new("127.0.0.2".parse().unwrap(), port))
         };
         let mut wanted: HashMap<_, _> = [50_000, 50_001, 50_002]
-            .map(|port| (ends(port), None))
+            .map(|port| (ends(port), Pingpong::Unread))
             .into();
         read(&root, &mut wanted).unwrap();
-        assert_eq!(wanted[&ends(50_000)], Some(true));
-        assert_eq!(wanted[&ends(50_001)], Some(false));
-        assert_eq!(wanted[&ends(50_002)], None);
+        assert_eq!(wanted[&ends(50_000)], Pingpong::On);
+        assert_eq!(wanted[&ends(50_001)], Pingpong::Off);
+        assert_eq!(wanted[&ends(50_002)], Pingpong::Unread);
+    }
+
+    #[test]
+    fn off_says_nothing_where_one_answer_does_not_switch_it_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let release = |text: &str| {
+            root.replace("/proc/sys/kernel/osrelease", text.as_bytes(), 0o444)
+                .unwrap();
+            one_answer_switches_it_on(&root)
+        };
+        assert!(!one_answer_switches_it_on(&root));
+        assert!(!release("5.15.0-1-generic"));
+        assert!(release("6.1.0-42-amd64"));
+        root.replace("/proc/sys/net/ipv4/tcp_pingpong_thresh", b"3\n", 0o444)
+            .unwrap();
+        assert!(!release("6.18.0"));
     }
 
     proptest! {

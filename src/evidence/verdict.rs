@@ -38,6 +38,13 @@ pub struct Segments {
 }
 
 impl Segments {
+    /// So many that they decide nothing.
+    const UNKNOWN: Self = Self {
+        acks_sent: u16::MAX,
+        acks_received: u16::MAX,
+        payloads_received: u16::MAX,
+    };
+
     /// What has been added since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
@@ -78,11 +85,27 @@ pub enum Stage {
     Closed,
 }
 
+/// The delayed-ACK mode of a socket, in which it hopes to send the ACK with an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pingpong {
+    /// Only `/proc/net/tcp` shows it, and it was not read.
+    #[default]
+    Unread,
+    /// It could not be read, or says nothing on this kernel.
+    Unknown,
+    /// Off.
+    Off,
+    /// On.
+    On,
+}
+
 /// What is known of the connection from looks before this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
     /// Segments since the look before the last payload arrived; unknown when there was no such look.
     pub since: Option<Segments>,
+    /// The delayed-ACK mode since the last payload.
+    pub pingpong: Pingpong,
     /// The longest pause, in milliseconds, between two bursts of the answer now being sent; zero when it came in one.
     pub longest_pause: u32,
 }
@@ -127,6 +150,8 @@ pub enum Tie {
     ProbablyBusy,
     /// Received and sent in one tick; what else is known speaks for an answer.
     ProbablyIdle,
+    /// Received and sent in one tick, and the delayed-ACK mode is still to be read.
+    Undecided,
 }
 
 /// How long things count.
@@ -141,10 +166,9 @@ pub struct Holds {
 /// The longest time for which the kernel delays an ACK (`TCP_DELACK_MAX`, include/net/tcp.h): until then, no ACK says nothing.
 pub(super) const LONGEST_DELAYED_ACK: u32 = 200;
 
-/// Judges one connection. `pingpong` is the delayed-ACK mode of the socket (`/proc/net/tcp`, bit 0 of the column after the
-/// timeouts), read only where a tie needs it.
+/// Judges one connection.
 #[must_use]
-pub fn judge(seen: &Seen, history: &History, pingpong: Option<bool>, holds: &Holds) -> Verdict {
+pub fn judge(seen: &Seen, history: &History, holds: &Holds) -> Verdict {
     // The FIN takes one number in the sequence space, so the kernel's subtraction counts it as a byte.
     let fin_received = u32::from(seen.stage == Stage::HalfClosed);
     let fin_sent = u32::from(seen.stage == Stage::Closing);
@@ -186,7 +210,7 @@ pub fn judge(seen: &Seen, history: &History, pingpong: Option<bool>, holds: &Hol
     if ages.sent < ages.received || acked_later {
         return answered(&ages, history, holds);
     }
-    judge_tie(seen, &ages, history, pingpong, holds)
+    judge_tie(seen, &ages, history, holds)
 }
 
 /// Something went out after the last payload came in: it is either the whole answer, or a part of one.
@@ -203,13 +227,7 @@ fn answered(ages: &Ages, history: &History, holds: &Holds) -> Verdict {
 }
 
 /// Payload came in and went out within one tick, and no ACK has arrived since: which was first?
-fn judge_tie(
-    seen: &Seen,
-    ages: &Ages,
-    history: &History,
-    pingpong: Option<bool>,
-    holds: &Holds,
-) -> Verdict {
+fn judge_tie(seen: &Seen, ages: &Ages, history: &History, holds: &Holds) -> Verdict {
     let mature = ages.received > LONGEST_DELAYED_ACK;
     let acks_sent = match (history.since, seen.segments) {
         (Some(since), _) => Some(since.acks_sent),
@@ -221,28 +239,21 @@ fn judge_tie(
     if acks_sent == Some(0) && mature {
         return answered(ages, history, holds);
     }
-    let tie = match (history.since, pingpong) {
+    let since = history.since.unwrap_or(Segments::UNKNOWN);
+    let tie = match history.pingpong {
         // A FIN counts among the segments and switches the mode on, so neither says anything.
         _ if seen.stage == Stage::HalfClosed => Tie::ProbablyBusy,
         // All that was sent is acknowledged. An answer is by a segment without payload, unless a request brought the ACK.
-        (
-            Some(Segments {
-                acks_received: 0, ..
-            }),
-            _,
-        ) => return Verdict::Busy(Why::Unanswered),
+        _ if since.acks_received == 0 => return Verdict::Busy(Why::Unanswered),
+        Pingpong::Unread => return Verdict::Uncertain(Tie::Undecided),
         // A payload sent within the tick switches the mode on, and only the delayed-ACK timer of a later request off again.
-        (_, Some(false)) => return Verdict::Busy(Why::Unanswered),
+        Pingpong::Off => return Verdict::Busy(Why::Unanswered),
         // That timer is the only way in which a request of one segment is acknowledged in that mode.
-        (
-            Some(Segments {
-                payloads_received: 1,
-                ..
-            }),
-            Some(true),
-        ) if mature => return answered(ages, history, holds),
-        (_, Some(true)) => Tie::ProbablyIdle,
-        (_, None) => Tie::ProbablyBusy,
+        Pingpong::On if since.payloads_received == 1 && mature => {
+            return answered(ages, history, holds);
+        }
+        Pingpong::On => Tie::ProbablyIdle,
+        Pingpong::Unknown => Tie::ProbablyBusy,
     };
     if within(ages.received, holds.uncertain) {
         Verdict::Uncertain(tie)
@@ -262,10 +273,16 @@ impl Verdict {
         self != Self::Idle
     }
 
-    /// Whether the pingpong bit could change it.
+    /// Whether it can't be told apart.
     #[must_use]
     pub fn is_tie(self) -> bool {
         matches!(self, Self::Uncertain(_))
+    }
+
+    /// Whether the delayed-ACK mode is needed to decide it.
+    #[must_use]
+    pub fn is_undecided(self) -> bool {
+        self == Self::Uncertain(Tie::Undecided)
     }
 }
 
@@ -281,6 +298,7 @@ impl std::fmt::Display for Verdict {
             Self::Busy(Why::Fresh) => "just opened",
             Self::Busy(Why::Unseen) => "can't be seen",
             Self::Uncertain(Tie::ProbablyBusy) => "uncertain, probably a request",
+            Self::Uncertain(Tie::Undecided) => "uncertain",
             Self::Uncertain(Tie::ProbablyIdle) => "uncertain, probably answered",
         })
     }
@@ -309,8 +327,14 @@ mod tests {
         }
     }
 
+    const UNKNOWN: History = History {
+        since: None,
+        pingpong: Pingpong::Unknown,
+        longest_pause: 0,
+    };
+
     fn alone(seen: &Seen) -> Verdict {
-        judge(seen, &History::default(), None, &HOLDS)
+        judge(seen, &UNKNOWN, &HOLDS)
     }
 
     #[test]
@@ -351,11 +375,11 @@ mod tests {
             ..History::default()
         };
         assert_eq!(
-            judge(&open(9_000, 1500, 1500), &history, None, &HOLDS),
+            judge(&open(9_000, 1500, 1500), &history, &HOLDS),
             Verdict::Busy(Why::Answering)
         );
         assert_eq!(
-            judge(&open(9_000, 1600, 1600), &history, None, &HOLDS),
+            judge(&open(9_000, 1600, 1600), &history, &HOLDS),
             Verdict::Idle
         );
     }
@@ -373,16 +397,17 @@ mod tests {
         }
     }
 
-    fn tie(age: u32, since: Option<Segments>, pingpong: Option<bool>) -> Verdict {
+    fn tie(age: u32, since: Option<Segments>, pingpong: Pingpong) -> Verdict {
         let seen = Seen {
             segments: Some(segments(9, 9, 9)),
             ..open(age, age, age)
         };
         let history = History {
             since,
+            pingpong,
             longest_pause: 0,
         };
-        judge(&seen, &history, pingpong, &HOLDS)
+        judge(&seen, &history, &HOLDS)
     }
 
     const PROBABLY_BUSY: Verdict = Verdict::Uncertain(Tie::ProbablyBusy);
@@ -391,13 +416,16 @@ mod tests {
     #[test]
     fn a_tie_without_history_is_decided_by_the_bit_only_when_it_is_off() {
         assert_eq!(
-            tie(60_000, None, Some(false)),
+            tie(60_000, None, Pingpong::Off),
             Verdict::Busy(Why::Unanswered)
         );
-        assert_eq!(tie(5000, None, Some(true)), PROBABLY_IDLE);
-        assert_eq!(tie(5000, None, None), PROBABLY_BUSY);
-        assert_eq!(tie(10_000, None, Some(true)), Verdict::Idle);
-        assert_eq!(tie(10_000, None, None), Verdict::Idle);
+        assert_eq!(tie(5000, None, Pingpong::On), PROBABLY_IDLE);
+        assert_eq!(tie(5000, None, Pingpong::Unknown), PROBABLY_BUSY);
+        // However old it is: off would say that it is busy.
+        let unread = tie(60_000, None, Pingpong::Unread);
+        assert!(unread.is_undecided());
+        assert_eq!(tie(10_000, None, Pingpong::On), Verdict::Idle);
+        assert_eq!(tie(10_000, None, Pingpong::Unknown), Verdict::Idle);
     }
 
     #[test]
@@ -422,26 +450,35 @@ mod tests {
     #[test]
     fn a_tie_with_history_is_decided_by_acks() {
         // No ACK sent: the answer carried it, once the delayed ACK would have gone out.
-        assert_eq!(tie(5000, Some(segments(0, 2, 2)), None), Verdict::Idle);
-        assert_eq!(tie(100, Some(segments(0, 2, 2)), None), PROBABLY_BUSY);
+        assert_eq!(
+            tie(5000, Some(segments(0, 2, 2)), Pingpong::Unknown),
+            Verdict::Idle
+        );
+        assert_eq!(
+            tie(100, Some(segments(0, 2, 2)), Pingpong::Unknown),
+            PROBABLY_BUSY
+        );
         // No ACK received: the request brought it.
         assert_eq!(
-            tie(60_000, Some(segments(1, 0, 2)), Some(true)),
+            tie(60_000, Some(segments(1, 0, 2)), Pingpong::On),
             Verdict::Busy(Why::Unanswered)
         );
         // A request of one segment in the bit's mode.
         assert_eq!(
-            tie(5000, Some(segments(1, 1, 1)), Some(true)),
+            tie(5000, Some(segments(1, 1, 1)), Pingpong::On),
             Verdict::Idle
         );
-        assert_eq!(tie(100, Some(segments(1, 1, 1)), Some(true)), PROBABLY_IDLE);
+        assert_eq!(
+            tie(100, Some(segments(1, 1, 1)), Pingpong::On),
+            PROBABLY_IDLE
+        );
         // Of several.
         assert_eq!(
-            tie(5000, Some(segments(1, 1, 2)), Some(true)),
+            tie(5000, Some(segments(1, 1, 2)), Pingpong::On),
             PROBABLY_IDLE
         );
         assert_eq!(
-            tie(60_000, Some(segments(1, 1, 2)), Some(false)),
+            tie(60_000, Some(segments(1, 1, 2)), Pingpong::Off),
             Verdict::Busy(Why::Unanswered)
         );
     }
@@ -464,9 +501,10 @@ mod tests {
         };
         let history = History {
             since: Some(segments(1, 1, 1)),
+            pingpong: Pingpong::On,
             longest_pause: 0,
         };
-        assert_eq!(judge(&seen, &history, Some(true), &HOLDS), PROBABLY_BUSY);
+        assert_eq!(judge(&seen, &history, &HOLDS), PROBABLY_BUSY);
     }
 
     #[test]
@@ -549,10 +587,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_request_without_an_answer_is_never_idle(
-            received in 0u32..4_000_000, later in 1u32..1000, ack in any::<u32>(), acks in any::<Option<u16>>(), pingpong in any::<Option<bool>>(),
+            received in 0u32..4_000_000, later in 1u32..1000, ack in any::<u32>(), acks in any::<Option<u16>>(), mode in 0usize..4,
         ) {
-            let history = History { since: acks.map(|n| segments(n, n, n)), longest_pause: 0 };
-            let verdict = judge(&open(received, received + later, ack), &history, pingpong, &HOLDS);
+            let pingpong = [Pingpong::Unread, Pingpong::Unknown, Pingpong::Off, Pingpong::On][mode];
+            let history = History { since: acks.map(|n| segments(n, n, n)), pingpong, longest_pause: 0 };
+            let verdict = judge(&open(received, received + later, ack), &history, &HOLDS);
             prop_assert_eq!(verdict, Verdict::Busy(Why::Unanswered));
         }
     }

@@ -10,7 +10,7 @@ use sockdiag::{Info, Query, Row, Socket, SocketId, States, TcpState};
 use super::listeners::{self, Found, Listener, Unit};
 use super::memory::Memory;
 use super::pingpong;
-use super::verdict::{Ages, Holds, Seen, Segments, Stage, Verdict, Why, judge};
+use super::verdict::{Ages, History, Holds, Pingpong, Seen, Segments, Stage, Verdict, Why, judge};
 use crate::config::{Network, WatchSettings};
 use crate::drain::event::{Held, Looked};
 use crate::drain::machine::Depth;
@@ -18,7 +18,7 @@ use crate::world::Root;
 
 /// So many of the oldest busy connections are asked for one by one between two looks at all.
 const MOST_WITNESSES: usize = 32;
-/// So many ties are looked up in `/proc/net/tcp` at once; the others stay uncertain for this look.
+/// So many ties are looked up in `/proc/net/tcp` at once; what was read is remembered, so the others follow.
 const MOST_TIES: usize = 4096;
 /// A look is given up after this long: the kernel answers in milliseconds, or something is wrong.
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
@@ -55,8 +55,17 @@ struct Walk {
     looked: Looked,
     per_program: Vec<u64>,
     witnesses: Vec<(Duration, SocketId)>,
-    ties: Vec<(Seen, super::verdict::History, Held, usize)>,
+    ties: Vec<Undecided>,
     closed_since: u64,
+}
+
+/// A tie that needs the delayed-ACK mode.
+struct Undecided {
+    id: SocketId,
+    seen: Seen,
+    history: History,
+    held: Held,
+    listener: usize,
 }
 
 impl Watch {
@@ -241,8 +250,14 @@ impl Watch {
                     sent: seen.sent,
                     verdict,
                 };
-                if verdict.is_tie() && walk.ties.len() < MOST_TIES {
-                    walk.ties.push((seen, noted.history, held, at));
+                if verdict.is_undecided() && walk.ties.len() < MOST_TIES {
+                    walk.ties.push(Undecided {
+                        id: row.id,
+                        seen,
+                        history: noted.history,
+                        held,
+                        listener: at,
+                    });
                     return;
                 }
                 walk.hold(held, at);
@@ -262,24 +277,32 @@ impl Watch {
     }
 
     /// Judges the ties again with what only `/proc/net/tcp` shows, but only when nothing else holds the drain.
-    fn break_ties(&self, walk: &mut Walk) -> anyhow::Result<()> {
-        let mut bits = HashMap::new();
-        if walk.looked.busy == 0 && !walk.ties.is_empty() {
-            bits = walk
-                .ties
+    fn break_ties(&mut self, walk: &mut Walk) -> anyhow::Result<()> {
+        let ties = std::mem::take(&mut walk.ties);
+        let ends = |tie: &Undecided| (tie.held.local, tie.held.peer);
+        let mut modes = HashMap::new();
+        let alone = walk.looked.busy == 0 && !ties.is_empty();
+        if alone {
+            modes = ties
                 .iter()
-                .map(|(_, _, held, _)| ((held.local, held.peer), None))
+                .map(|tie| (ends(tie), Pingpong::Unread))
                 .collect();
-            pingpong::read(&self.root, &mut bits).context("read /proc/net/tcp")?;
+            pingpong::read(&self.root, &mut modes).context("read /proc/net/tcp")?;
         }
-        for (seen, history, mut held, at) in std::mem::take(&mut walk.ties) {
-            let bit = bits.get(&(held.local, held.peer)).copied().flatten();
-            held.verdict = judge(&seen, &history, bit, &self.holds);
-            if held.verdict.holds() {
-                walk.hold(held, at);
-            } else {
-                walk.looked.idle += 1;
+        for mut tie in ties {
+            // Beside what holds the drain anyway, a tie counts by its age alone.
+            let mode = modes.get(&ends(&tie)).copied();
+            tie.history.pingpong = mode.unwrap_or(Pingpong::Unknown);
+            if alone {
+                self.memory.read(tie.id.cookie(), tie.history.pingpong);
             }
+            tie.held.verdict = judge(&tie.seen, &tie.history, &self.holds);
+            if !tie.held.verdict.holds() {
+                walk.looked.idle += 1;
+                continue;
+            }
+            walk.witnesses.push((tie.held.age, tie.id));
+            walk.hold(tie.held, tie.listener);
         }
         Ok(())
     }
@@ -347,17 +370,12 @@ impl Walk {
 }
 
 /// The verdict, with the one thing that is not in the rules: a connection that waits to be accepted.
-fn verdict_of(
-    row: &Row<'_>,
-    seen: &Seen,
-    history: &super::verdict::History,
-    holds: &Holds,
-) -> Verdict {
+fn verdict_of(row: &Row<'_>, seen: &Seen, history: &History, holds: &Holds) -> Verdict {
     let open = matches!(row.state, TcpState::Established | TcpState::CloseWait);
     if open && row.inode == 0 {
         return Verdict::Busy(Why::Unaccepted);
     }
-    judge(seen, history, None, holds)
+    judge(seen, history, holds)
 }
 
 /// What the rules need of a row.

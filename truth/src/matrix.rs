@@ -22,7 +22,6 @@ pub(crate) enum Sight {
 pub(crate) struct Case {
     pub(crate) seen: Seen,
     pub(crate) history: History,
-    pub(crate) bit: Option<bool>,
     pub(crate) verdict: Verdict,
 }
 
@@ -97,11 +96,10 @@ fn rule(case: &Case) -> String {
     let Some(ages) = case.seen.ages else {
         return "no ages".into();
     };
-    match case.verdict {
-        Verdict::Busy(why @ (Why::Unread | Why::Unsent | Why::Unaccepted | Why::Fresh)) => {
-            return format!("{why:?}").to_lowercase();
-        }
-        _ => {}
+    if let Verdict::Busy(why @ (Why::Unread | Why::Unsent | Why::Unaccepted | Why::Fresh)) =
+        case.verdict
+    {
+        return format!("{why:?}").to_lowercase();
     }
     if !matches!(case.seen.stage, Stage::Open | Stage::HalfClosed) {
         return "closed".into();
@@ -133,11 +131,7 @@ fn rule(case: &Case) -> String {
         .map(count);
         format!("out {} in {} payloads {}", acks[0], acks[1], acks[2])
     });
-    let bit = match case.bit {
-        None => "-",
-        Some(true) => "on",
-        Some(false) => "off",
-    };
+    let bit = case.history.pingpong;
     let known = if case.history.since.is_some() {
         "since"
     } else {
@@ -152,7 +146,7 @@ fn rule(case: &Case) -> String {
     } else {
         ""
     };
-    format!("tie, {known} {since}, bit {bit} {age} {half}")
+    format!("tie, {known} {since}, {bit:?} {age} {half}")
 }
 
 /// All cells, by the server's port.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use drainctl::evidence::memory::Memory;
 use drainctl::evidence::pingpong;
-use drainctl::evidence::verdict::{History, Holds, Seen, Verdict, Why, judge};
+use drainctl::evidence::verdict::{History, Holds, Pingpong, Seen, Verdict, Why, judge};
 use drainctl::evidence::watch::see;
 use drainctl::world::Root;
 use sockdiag::{Query, Socket, SocketId, States, TcpState};
@@ -62,34 +62,38 @@ impl Watcher {
                 first.note(now, cookie, &row.seen).history,
                 self.memory.note(now, cookie, &row.seen).history,
             ];
-            let verdicts = histories.map(|history| self.verdict(row, &history, None));
+            let verdicts = histories.map(|history| self.verdict(row, &history));
             self.memory.judged(cookie, verdicts[1]);
             judged.push((row, histories, verdicts));
         }
         self.memory.end();
-        let mut bits: HashMap<_, _> = judged
+        let mut modes: HashMap<_, _> = judged
             .iter()
-            .filter(|(_, _, verdicts)| verdicts.iter().any(|verdict| verdict.is_tie()))
-            .map(|(row, _, _)| (ends(&row.id), None))
+            .filter(|(_, _, verdicts)| verdicts.iter().any(|verdict| verdict.is_undecided()))
+            .map(|(row, _, _)| (ends(&row.id), Pingpong::Unread))
             .collect();
-        if !bits.is_empty() {
-            pingpong::read(&Root::host(), &mut bits).context("read /proc/net/tcp")?;
+        if !modes.is_empty() {
+            pingpong::read(&Root::host(), &mut modes).context("read /proc/net/tcp")?;
         }
-        for (row, histories, verdicts) in judged {
+        for (row, mut histories, mut verdicts) in judged {
+            let mode = modes.get(&ends(&row.id)).copied().unwrap_or_default();
+            if verdicts[1].is_undecided() {
+                self.memory.read(row.id.cookie(), mode);
+            }
+            for (history, verdict) in histories.iter_mut().zip(&mut verdicts) {
+                if verdict.is_undecided() {
+                    history.pingpong = mode;
+                    *verdict = self.verdict(row, history);
+                }
+            }
             let Some(before) = truth.get(&row.id.cookie()) else {
                 continue;
             };
-            let bit = bits.get(&ends(&row.id)).copied().flatten();
-            for (sight, history, verdict) in [
-                (Sight::First, histories[0], verdicts[0]),
-                (Sight::Known, histories[1], verdicts[1]),
-            ] {
-                let bit = bit.filter(|_| verdict.is_tie());
+            for (at, sight) in [Sight::First, Sight::Known].into_iter().enumerate() {
                 let case = Case {
                     seen: row.seen,
-                    history,
-                    bit,
-                    verdict: self.verdict(row, &history, bit),
+                    history: histories[at],
+                    verdict: verdicts[at],
                 };
                 count(matrix, row, sight, &case, before);
             }
@@ -97,11 +101,11 @@ impl Watcher {
         Ok(())
     }
 
-    fn verdict(&self, row: &Row, history: &History, bit: Option<bool>) -> Verdict {
+    fn verdict(&self, row: &Row, history: &History) -> Verdict {
         if !row.accepted {
             return Verdict::Busy(Why::Unaccepted);
         }
-        judge(&row.seen, history, bit, &self.holds)
+        judge(&row.seen, history, &self.holds)
     }
 
     fn rows(&mut self, now: Instant) -> Result<Vec<Row>> {
