@@ -46,10 +46,10 @@ impl Truth {
         *locked(&self.plan)
     }
 
-    /// Since the last answer, or since the connection was accepted.
-    pub(crate) fn idle_for(&self) -> Duration {
+    /// At `now`, since the last answer, or since the connection was accepted.
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
         let answered = Duration::from_millis(self.answered.load(Ordering::SeqCst));
-        self.began.elapsed().saturating_sub(answered)
+        now.saturating_duration_since(self.began + answered)
     }
 }
 

@@ -5,6 +5,7 @@
 //! (`drainctl::evidence`) looks through the kernel every 50 ms. A look counts when the truth is the same before and after it.
 
 mod book;
+mod case;
 mod client;
 mod dice;
 mod matrix;
@@ -15,7 +16,7 @@ mod server;
 mod watcher;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -26,7 +27,7 @@ use drainctl::config::WatchSettings;
 use drainctl::evidence::verdict::Holds;
 
 use crate::book::Book;
-use crate::matrix::Matrix;
+use crate::matrix::{Label, Matrix};
 use crate::proxy::Via;
 use crate::watcher::Watcher;
 use crate::workload::{WORKLOADS, Workload};
@@ -75,6 +76,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut watcher = Watcher::new(book, sites.keys().copied().collect(), holds)?;
     let mut matrix = Matrix::default();
     let began = Instant::now();
+    let mut rounds = 0u32;
     let mut next = began;
     while if options.short {
         began.elapsed() < SHORT
@@ -82,17 +84,39 @@ pub fn run(options: &Options) -> Result<bool> {
         matrix.looks() < options.looks
     } {
         watcher.look(&mut matrix)?;
+        rounds += 1;
         next = (next + PERIOD).max(Instant::now());
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    let name = |port| {
-        sites
-            .get(&port)
-            .map_or_else(String::new, |(w, via)| format!("{} {}", w.name, via.name()))
+    let took = began.elapsed();
+    let label = |port| match sites.get(&port) {
+        Some((workload, via)) => Label {
+            name: format!("{} {}", workload.name, via.name()),
+            beyond: workload.beyond,
+        },
+        None => Label {
+            name: port.to_string(),
+            beyond: None,
+        },
     };
-    let covered = |port| sites.get(&port).is_some_and(|(w, _)| w.beyond.is_none());
-    println!("{}", matrix.print(name, covered));
-    Ok(true)
+    println!("{}", matrix.table(label)?);
+    println!(
+        "{} looks at requests in flight, in {rounds} rounds, one every {:.0?}",
+        matrix.looks(),
+        took / rounds.max(1)
+    );
+    let broken = matrix.broken(&holds, label);
+    for line in &broken {
+        println!("BROKEN {line}");
+    }
+    // In the words of libtest, which `cargo xtask test` counts: two sights a site.
+    let (sites, failed) = (2 * sites.len(), broken.len());
+    println!(
+        "test result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out",
+        if failed == 0 { "ok" } else { "FAILED" },
+        sites.saturating_sub(failed)
+    );
+    Ok(failed == 0)
 }
 
 type Sites = BTreeMap<u16, (&'static Workload, Via)>;
@@ -100,6 +124,7 @@ type Sites = BTreeMap<u16, (&'static Workload, Via)>;
 /// A port for each workload on each of its ways.
 fn sites(options: &Options) -> Result<Sites> {
     let mut sites = Sites::new();
+    let mut missing = BTreeSet::new();
     for workload in WORKLOADS {
         if options
             .workload
@@ -109,16 +134,21 @@ fn sites(options: &Options) -> Result<Sites> {
             continue;
         }
         for via in workload.via {
-            if options.via.as_ref().is_some_and(|name| name != via.name())
-                || via
-                    .program()
-                    .is_some_and(|program| !proxy::is_there(program))
+            if options.via.as_ref().is_some_and(|name| name != via.name()) {
+                continue;
+            }
+            if let Some(program) = via.program()
+                && !proxy::is_there(program)
             {
+                missing.insert(program);
                 continue;
             }
             let port = 10_000 + u16::try_from(sites.len())?;
             sites.insert(port, (workload, *via));
         }
+    }
+    for program in missing {
+        eprintln!("no row behind {program}: it is not installed");
     }
     Ok(sites)
 }

@@ -1,12 +1,13 @@
 //! What the verdicts were, against what was true.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::fmt::{self, Write as _};
+use std::time::{Duration, Instant};
 
-use drainctl::evidence::verdict::{History, Seen, Stage, Verdict, Why};
+use drainctl::evidence::verdict::{Ages, Holds, Segments, Tie, Verdict, Why};
 
 use crate::book::Truth;
+use crate::case::Case;
 
 /// Whether the connection had been looked at before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,64 +18,73 @@ pub(crate) enum Sight {
     Known,
 }
 
-/// One verdict and all that it rests on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub(crate) seen: Seen,
-    pub(crate) history: History,
-    pub(crate) verdict: Verdict,
-}
-
 /// So many wrong verdicts are kept with their evidence.
-const MOST_WRONG: usize = 4;
+const MOST_WRONG: usize = 3;
 
 /// The counts of one workload on one way.
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
     /// Looks at requests in flight.
-    pub(crate) busy: u64,
-    /// Looks at idle connections.
-    pub(crate) quiet: u64,
-    /// Looks during which the truth changed.
-    pub(crate) changed: u64,
-    /// In flight, and taken for idle.
+    pub(crate) in_flight: u64,
+    /// Of these, those taken for idle.
     pub(crate) false_idle: u64,
-    /// Idle, and taken for busy; uncertain ones and those with bytes in a queue apart.
-    pub(crate) false_busy: u64,
-    /// Uncertain and in flight.
-    pub(crate) unsure_busy: u64,
-    /// Uncertain and idle.
-    pub(crate) unsure_quiet: u64,
-    /// Idle by the program's word, with bytes still to be read or to be taken by the peer.
-    pub(crate) queued: u64,
+    /// Of these, those that could not be told apart.
+    unsure_in_flight: u64,
+    /// Looks at idle connections.
+    idle: u64,
+    /// Of these, those taken for busy.
+    false_busy: u64,
+    /// Of these, those that could not be told apart.
+    unsure_idle: u64,
+    /// Of these, those with bytes still to be read by the program or to be taken by the peer: rightly busy.
+    queued: u64,
+    /// Looks during which the truth changed.
+    changed: u64,
     /// How long after the answer an idle connection was held at most.
     pub(crate) held: Duration,
-    /// By rule: looks in flight, idle looks that were held, the longest hold.
-    pub(crate) rules: BTreeMap<String, (u64, u64, u64, Duration)>,
-    /// Evidence of the first false idles.
-    pub(crate) wrong: Vec<String>,
+    rules: BTreeMap<String, Rule>,
+    wrong: Vec<String>,
+}
+
+/// The looks that one rule has judged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rule {
+    in_flight: u64,
+    false_idle: u64,
+    idle: u64,
+    held: u64,
+    longest: Duration,
 }
 
 impl Cell {
+    /// Counts a look during which the truth changed.
+    pub(crate) fn changed(&mut self) {
+        self.changed += 1;
+    }
+
+    /// Counts a look at a request in flight.
     pub(crate) fn in_flight(&mut self, case: &Case, truth: &Truth) {
-        self.busy += 1;
-        self.rules.entry(rule(case)).or_default().0 += 1;
+        self.in_flight += 1;
+        let rule = self.rules.entry(case.rule()).or_default();
+        rule.in_flight += 1;
         match case.verdict {
             Verdict::Busy(_) => {}
-            Verdict::Uncertain(_) => self.unsure_busy += 1,
+            Verdict::Uncertain(_) => self.unsure_in_flight += 1,
             Verdict::Idle => {
+                rule.false_idle += 1;
                 self.false_idle += 1;
                 if self.wrong.len() < MOST_WRONG {
-                    self.wrong.push(format!("{} {:?}", truth.plan(), case));
+                    self.wrong.push(format!("{} {case}", truth.plan()));
                 }
             }
         }
     }
 
-    pub(crate) fn idle(&mut self, case: &Case, truth: &Truth) {
-        self.quiet += 1;
-        let entry = self.rules.entry(rule(case)).or_default();
-        entry.1 += 1;
+    /// Counts a look, begun at `now`, at an idle connection.
+    pub(crate) fn idle(&mut self, case: &Case, truth: &Truth, now: Instant) {
+        self.idle += 1;
+        let rule = self.rules.entry(case.rule()).or_default();
+        rule.idle += 1;
         match case.verdict {
             Verdict::Idle => return,
             Verdict::Busy(Why::Unread | Why::Unaccepted | Why::Unsent) => {
@@ -82,71 +92,19 @@ impl Cell {
                 return;
             }
             Verdict::Busy(_) => self.false_busy += 1,
-            Verdict::Uncertain(_) => self.unsure_quiet += 1,
+            Verdict::Uncertain(tie) => {
+                self.unsure_idle += 1;
+                if tie == Tie::Undecided {
+                    // The kernel's table passed it over this time; it holds for one look and no longer.
+                    return;
+                }
+            }
         }
-        let idle = truth.idle_for();
-        entry.2 += 1;
-        entry.3 = entry.3.max(idle);
+        let idle = truth.idle_for(now);
+        rule.held += 1;
+        rule.longest = rule.longest.max(idle);
         self.held = self.held.max(idle);
     }
-}
-
-/// The kind of evidence that a verdict rests on.
-fn rule(case: &Case) -> String {
-    let Some(ages) = case.seen.ages else {
-        return "no ages".into();
-    };
-    if let Verdict::Busy(why @ (Why::Unread | Why::Unsent | Why::Unaccepted | Why::Fresh)) =
-        case.verdict
-    {
-        return format!("{why:?}").to_lowercase();
-    }
-    if !matches!(case.seen.stage, Stage::Open | Stage::HalfClosed) {
-        return "closed".into();
-    }
-    if case.seen.received == 0 {
-        return "fresh".into();
-    }
-    if ages.received < ages.sent {
-        return "received later".into();
-    }
-    if ages.sent < ages.received {
-        return "sent later".into();
-    }
-    if ages.ack < ages.received && case.seen.stage == Stage::Open {
-        return "tie, acked later".into();
-    }
-    let count = |count: u16| match count {
-        0 => "0",
-        1 => "1",
-        _ => "+",
-    };
-    let since = case.history.since.or(case.seen.segments);
-    let since = since.map_or_else(String::new, |since| {
-        let acks = [
-            since.acks_sent,
-            since.acks_received,
-            since.payloads_received,
-        ]
-        .map(count);
-        format!("out {} in {} payloads {}", acks[0], acks[1], acks[2])
-    });
-    let bit = case.history.pingpong;
-    let known = if case.history.since.is_some() {
-        "since"
-    } else {
-        "ever"
-    };
-    let age = match ages.received {
-        0..=200 => "young",
-        _ => "",
-    };
-    let half = if case.seen.stage == Stage::HalfClosed {
-        "half-closed"
-    } else {
-        ""
-    };
-    format!("tie, {known} {since}, {bit:?} {age} {half}")
 }
 
 /// All cells, by the server's port.
@@ -155,77 +113,166 @@ pub(crate) struct Matrix {
     cells: BTreeMap<(u16, Sight), Cell>,
 }
 
+/// What is said of a server's port.
+pub(crate) struct Label {
+    pub(crate) name: String,
+    /// What the defaults can't do there, if so.
+    pub(crate) beyond: Option<&'static str>,
+}
+
 impl Matrix {
+    /// The cell of a look.
     pub(crate) fn cell(&mut self, port: u16, sight: Sight) -> &mut Cell {
         self.cells.entry((port, sight)).or_default()
     }
 
     /// Looks at requests in flight, each connection once a look.
     pub(crate) fn looks(&self) -> u64 {
+        self.sum(Sight::Known, |cell| cell.in_flight)
+    }
+
+    fn sum(&self, sight: Sight, count: impl Fn(&Cell) -> u64) -> u64 {
         self.cells
             .iter()
-            .filter(|((_, sight), _)| *sight == Sight::Known)
-            .map(|(_, cell)| cell.busy)
+            .filter(|((_, at), _)| *at == sight)
+            .map(|(_, cell)| count(cell))
             .sum()
     }
 
-    pub(crate) fn print(
-        &self,
-        name: impl Fn(u16) -> String,
-        covered: impl Fn(u16) -> bool,
-    ) -> String {
+    /// The cells in which a promise was broken, and how.
+    pub(crate) fn broken(&self, holds: &Holds, label: impl Fn(u16) -> Label) -> Vec<String> {
+        let most = holds.pause.max(holds.uncertain);
+        let mut broken = Vec::new();
+        for ((port, sight), cell) in &self.cells {
+            let Label { name, beyond: None } = label(*port) else {
+                continue;
+            };
+            if cell.false_idle > 0 {
+                broken.push(format!("{name}, {sight:?}: {} false idle", cell.false_idle));
+            }
+            if cell.held > most {
+                broken.push(format!(
+                    "{name}, {sight:?}: held for {:?} after its answer",
+                    cell.held
+                ));
+            }
+        }
+        broken
+    }
+
+    /// The table: a line for each cell and sight, then the evidence of what was wrong, then the rules of the covered cells.
+    pub(crate) fn table(&self, label: impl Fn(u16) -> Label) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        let _ = writeln!(
+        writeln!(
             text,
-            "{:<34}{:<6} {:>8} {:>7} {:>8} {:>7} {:>7} {:>7} {:>7} {:>6} {:>7}",
+            "{:<26} {:<5} {:>9} {:>7} {:>7} {:>9} {:>7} {:>7} {:>6} {:>7} {:>6}",
             "",
             "look",
-            "busy",
+            "in flight",
             "F-IDLE",
+            "unsure",
             "idle",
             "f-busy",
-            "?busy",
-            "?idle",
+            "unsure",
             "queued",
-            "chg",
+            "changed",
             "held"
-        );
-        let mut all: BTreeMap<(Sight, &str), (u64, u64, u64, Duration)> = BTreeMap::new();
-        for ((port, sight), c) in &self.cells {
-            let _ = writeln!(
+        )?;
+        let mut rules: BTreeMap<(Sight, &str), Rule> = BTreeMap::new();
+        let mut beyond = BTreeMap::new();
+        for ((port, sight), cell) in &self.cells {
+            let label = label(*port);
+            let mark = if label.beyond.is_some() { "*" } else { "" };
+            writeln!(
                 text,
-                "{:<34}{:<6} {:>8} {:>7} {:>8} {:>7} {:>7} {:>7} {:>7} {:>6} {:>6.2}s",
-                name(*port),
+                "{:<26} {:<5} {:>9} {:>7} {:>7} {:>9} {:>7} {:>7} {:>6} {:>7} {:>5.1}s",
+                format!("{}{mark}", label.name),
                 format!("{sight:?}"),
-                c.busy,
-                c.false_idle,
-                c.quiet,
-                c.false_busy,
-                c.unsure_busy,
-                c.unsure_quiet,
-                c.queued,
-                c.changed,
-                c.held.as_secs_f64()
-            );
-            for wrong in &c.wrong {
-                let _ = writeln!(text, "      {wrong}");
+                cell.in_flight,
+                cell.false_idle,
+                cell.unsure_in_flight,
+                cell.idle,
+                cell.false_busy,
+                cell.unsure_idle,
+                cell.queued,
+                cell.changed,
+                cell.held.as_secs_f64()
+            )?;
+            if let Some(why) = label.beyond {
+                beyond.insert(label.name, why);
+                continue;
             }
-            for (rule, counts) in c.rules.iter().filter(|_| covered(*port)) {
-                let sum = all.entry((*sight, rule)).or_default();
-                sum.0 += counts.0;
-                sum.1 += counts.1;
-                sum.2 += counts.2;
-                sum.3 = sum.3.max(counts.3);
+            for wrong in &cell.wrong {
+                writeln!(text, "    {wrong}")?;
+            }
+            for (rule, counts) in &cell.rules {
+                rules.entry((*sight, rule)).or_default().add(counts);
             }
         }
-        for ((sight, rule), (busy, idle, held, longest)) in all {
-            let _ = writeln!(
-                text,
-                "{:<6} {rule:<40} busy {busy:>8} idle {idle:>8} held {held:>8} longest {:.2}s",
-                format!("{sight:?}"),
-                longest.as_secs_f64()
-            );
+        for (name, why) in beyond {
+            writeln!(text, "* {name}: beyond the defaults: {why}")?;
         }
-        text
+        writeln!(
+            text,
+            "\n{:<70} {:>9} {:>7} {:>9} {:>9} {:>6}",
+            "rule (covered workloads)", "in flight", "F-IDLE", "idle", "held", "most"
+        )?;
+        for ((sight, name), rule) in rules {
+            writeln!(
+                text,
+                "{:<70} {:>9} {:>7} {:>9} {:>9} {:>5.1}s",
+                format!("{sight:?}: {name}"),
+                rule.in_flight,
+                rule.false_idle,
+                rule.idle,
+                rule.held,
+                rule.longest.as_secs_f64()
+            )?;
+        }
+        Ok(text)
+    }
+}
+
+impl Rule {
+    fn add(&mut self, other: &Self) {
+        self.in_flight += other.in_flight;
+        self.false_idle += other.false_idle;
+        self.idle += other.idle;
+        self.held += other.held;
+        self.longest = self.longest.max(other.longest);
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ages {
+            received,
+            sent,
+            ack,
+        } = self.seen.ages.unwrap_or_default();
+        write!(
+            f,
+            "{:?} ages received {received} sent {sent} ack {ack} · bytes received {} sent {} unread {} unsent {} · {:?}",
+            self.seen.stage,
+            self.seen.received,
+            self.seen.sent,
+            self.seen.unread,
+            self.seen.unsent,
+            self.history.pingpong
+        )?;
+        for (word, segments) in [("ever", self.seen.segments), ("since", self.history.since)] {
+            if let Some(Segments {
+                acks_sent,
+                acks_received,
+                payloads_received,
+            }) = segments
+            {
+                write!(
+                    f,
+                    " · {word}: acks out {acks_sent} in {acks_received} payloads {payloads_received}"
+                )?;
+            }
+        }
+        write!(f, " · longest pause {}", self.history.longest_pause)
     }
 }

@@ -13,8 +13,9 @@ use drainctl::evidence::watch::see;
 use drainctl::world::Root;
 use sockdiag::{Query, Socket, SocketId, States, TcpState};
 
-use crate::book::{Before, Book};
-use crate::matrix::{Case, Matrix, Sight};
+use crate::book::Book;
+use crate::case::Case;
+use crate::matrix::{Matrix, Sight};
 
 /// A look that takes longer is given up.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
@@ -95,7 +96,12 @@ impl Watcher {
                     history: histories[at],
                     verdict: verdicts[at],
                 };
-                count(matrix, row, sight, &case, before);
+                let cell = matrix.cell(row.id.local().port(), sight);
+                match before.still() {
+                    None => cell.changed(),
+                    Some(true) => cell.in_flight(&case, &before.truth),
+                    Some(false) => cell.idle(&case, &before.truth, now),
+                }
             }
         }
         Ok(())
@@ -135,13 +141,4 @@ impl Watcher {
 
 fn ends(id: &SocketId) -> (SocketAddr, SocketAddr) {
     (id.local(), id.remote())
-}
-
-fn count(matrix: &mut Matrix, row: &Row, sight: Sight, case: &Case, before: &Before) {
-    let cell = matrix.cell(row.id.local().port(), sight);
-    match before.still() {
-        None => cell.changed += 1,
-        Some(true) => cell.in_flight(case, &before.truth),
-        Some(false) => cell.idle(case, &before.truth),
-    }
 }

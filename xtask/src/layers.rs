@@ -19,6 +19,8 @@ pub(crate) enum Layer {
     Clippy,
     /// Unit, golden, kernel and black-box tests.
     Test,
+    /// Verdicts against what servers know, for half a minute.
+    Truth,
     /// Booted hosts under load.
     E2e,
     /// Dependencies: bans, licences, sources.
@@ -62,6 +64,9 @@ pub(crate) fn run(filter: Option<&str>, only: Option<Layer>) -> Counts {
     }
     if run.wants(Layer::Test) {
         counts += layer(Layer::Test, || run.tests());
+    }
+    if run.wants(Layer::Truth) {
+        counts += layer(Layer::Truth, truth_layer);
     }
     if run.wants(Layer::E2e) {
         counts += layer(Layer::E2e, || run.e2e());
@@ -142,6 +147,23 @@ fn layer(layer: Layer, run: impl FnOnce() -> Result<Counts>) -> Counts {
         eprintln!("{error:#}");
         Counts::of(false)
     })
+}
+
+/// Needs a proxy between to be worth its time.
+fn truth_layer() -> Result<Counts> {
+    if let Some(why) = machine::without("haproxy") {
+        eprintln!("SKIPPED truth: {why}");
+        return Ok(Counts {
+            skipped: 1,
+            ..Counts::default()
+        });
+    }
+    counted(truth().arg("--short"))
+}
+
+/// The ground-truth lab.
+pub(crate) fn truth() -> Command {
+    cargo(&["run", "--quiet", "--locked", "--package", "truth", "--"])
 }
 
 fn check(mut command: Command) -> Result<Counts> {

@@ -33,6 +33,19 @@ pub(crate) fn unfit() -> Option<&'static str> {
         .then_some("needs Debian 12, whose packages it is made of")
 }
 
+/// Why what needs `program` and a network namespace can't be run here, if so.
+pub(crate) fn without(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|dir| dir.join(program).exists()) {
+        return Some(format!("needs {program}"));
+    }
+    let mut namespace = Command::new("unshare");
+    namespace.args(["--user", "--map-root-user", "--net", "true"]);
+    output(&mut namespace)
+        .is_err()
+        .then(|| "needs a network namespace (unshare)".to_owned())
+}
+
 /// Installs the packages that are missing.
 ///
 /// # Errors

@@ -30,10 +30,19 @@ enum Verb {
         #[arg(long)]
         only: Option<Layer>,
     },
+    /// Compares the verdicts with what servers know, behind each proxy that is installed; its own options follow.
+    Truth {
+        /// `--help` tells them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<std::ffi::OsString>,
+    },
 }
 
 fn main() -> ExitCode {
-    let Verb::Test { filter, only } = Options::parse().verb;
+    let (filter, only) = match Options::parse().verb {
+        Verb::Test { filter, only } => (filter, only),
+        Verb::Truth { options } => return truth(&options),
+    };
     let counts = layers::run(filter.as_deref(), only);
     let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
     if strict && counts.skipped > 0 {
@@ -48,5 +57,16 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn truth(options: &[std::ffi::OsString]) -> ExitCode {
+    match layers::truth().args(options).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("starting cargo: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
