@@ -120,9 +120,13 @@ impl Eye {
     }
 }
 
-/// The port on which a pool's agent listens on this host; it checks the programs' health, and that is no traffic.
+/// The port on which a pool's Consul agent listens on this host; it checks the programs' health, and that is no traffic.
 #[must_use]
 pub fn local_port(pool: &PoolSpec) -> Option<u16> {
+    // Another server that a config names by its address may well send requests.
+    if pool.kind != "consul" {
+        return None;
+    }
     let address = pool.settings.get("address")?.as_str()?;
     let rest = address
         .strip_prefix("http://")

@@ -3,9 +3,11 @@
 mod command;
 mod consul;
 mod error;
+mod files;
 mod firewall;
 mod haproxy;
 mod health_file;
+mod http;
 mod mark;
 mod table;
 

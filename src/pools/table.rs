@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Pool, PoolError, PoolErrorKind, command, consul, firewall, haproxy, health_file};
+use super::{
+    Pool, PoolError, PoolErrorKind, command, consul, firewall, haproxy, health_file, http,
+};
 use crate::config::{PoolSpec, Section};
 
 /// What is known of a type of pool before one is made.
@@ -27,6 +29,7 @@ pub const KINDS: &[Kind] = &[
     firewall::KIND,
     haproxy::KIND,
     health_file::KIND,
+    http::KIND,
 ];
 
 /// The pool that `spec` describes. Touches nothing yet.

@@ -6,7 +6,7 @@ use drainctl::pools::{KINDS, Membership, Rejoined};
 use serde_json::Value;
 
 use crate::support::{becomes, cx, pool};
-use crate::{command, consul, firewall, haproxy, health_file};
+use crate::{command, consul, firewall, haproxy, health_file, http};
 
 /// One way to set a pool up, in front of something real.
 pub(crate) trait Fixture {
@@ -45,6 +45,7 @@ fn fixtures(kind: &str) -> Option<Vec<Box<dyn Fixture>>> {
         "firewall" => Some(firewall::fixtures()),
         "haproxy" => Some(haproxy::fixtures()),
         "health-file" => Some(health_file::fixtures()),
+        "http" => Some(http::fixtures()),
         _ => None,
     }
 }

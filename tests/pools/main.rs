@@ -11,5 +11,6 @@ mod firewall;
 mod haproxy;
 mod haproxy_process;
 mod health_file;
+mod http;
 mod namespace;
 mod support;

@@ -1,7 +1,5 @@
 //! The settings of one Consul agent, and its token.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -10,11 +8,8 @@ use serde_json::Value;
 
 use super::local;
 use crate::config::Section;
-use crate::pools::{Context, PoolError};
+use crate::pools::{Context, PoolError, files};
 use crate::world::http::Endpoint;
-
-/// The largest token that is read, in bytes.
-const LARGEST_TOKEN: u64 = 4096;
 
 /// What the config says of one agent.
 #[derive(Serialize, Deserialize)]
@@ -79,52 +74,27 @@ pub(super) fn check(section: &mut Section<'_>) -> Option<Value> {
     if settings.token_file.is_some() && settings.token_env.is_some() {
         section.fault("token_env", "token_file is set too; leave out one");
     }
-    for (key, file) in [
-        ("token_file", &settings.token_file),
-        ("ca_file", &settings.ca_file),
-    ] {
-        let Some(file) = file else { continue };
-        if !file.is_absolute() {
-            section.fault(key, "must be an absolute path");
-        } else if let Some(root) = section.root() {
-            match std::fs::metadata(root.path(file)) {
-                Err(error) => section.environment(key, error),
-                Ok(meta) if key == "token_file" && is_public(&meta) => {
-                    section.environment(key, "can be read by every user; `chmod 600` it");
-                }
-                Ok(_) => {}
-            }
-        }
+    if let Some(file) = &settings.token_file {
+        files::check_secret(section, "token_file", file);
+    }
+    if let Some(file) = &settings.ca_file {
+        files::check(section, "ca_file", file);
     }
     section.keep(&settings)
 }
 
-fn is_public(meta: &Metadata) -> bool {
-    meta.mode() & 0o004 != 0
-}
-
 impl Settings {
-    /// Read for each operation: tokens are rotated, also between leave and rejoin.
     pub(super) fn token(&self, cx: &Context) -> Result<Option<String>, PoolError> {
-        let (from, token) = if let Some(file) = &self.token_file {
-            let from = file.display().to_string();
-            let token = cx
-                .root
-                .read(file, LARGEST_TOKEN)
-                .map_err(|error| local(anyhow!("{from}: {error}")))?;
-            (from, token)
-        } else if let Some(name) = &self.token_env {
-            let from = format!("${name}");
-            let token = std::env::var(name)
-                .map_err(|_| local(anyhow!("{from}: not set, or not readable text")))?;
-            (from, token)
-        } else {
+        if let Some(file) = &self.token_file {
+            return files::read_secret(cx, file).map(Some);
+        }
+        let Some(name) = &self.token_env else {
             return Ok(None);
         };
-        let token = token.trim();
-        if token.is_empty() {
-            return Err(local(anyhow!("{from}: no token in it")));
+        let token = std::env::var(name).unwrap_or_default();
+        match token.trim() {
+            "" => Err(local(anyhow!("${name}: not set, or no readable text"))),
+            token => Ok(Some(token.to_owned())),
         }
-        Ok(Some(token.to_owned()))
     }
 }

@@ -1,0 +1,57 @@
+//! Files that the settings of pools name.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::anyhow;
+
+use super::{Context, PoolError, PoolErrorKind};
+use crate::config::Section;
+
+/// The largest secret that is read, in bytes.
+const LARGEST: u64 = 4096;
+
+/// Says what is wrong with the file that `key` names.
+pub(super) fn check(section: &mut Section<'_>, key: &str, file: &Path) {
+    look(section, key, file);
+}
+
+/// As [`check`], for a file with a secret in it.
+pub(super) fn check_secret(section: &mut Section<'_>, key: &str, file: &Path) {
+    if look(section, key, file).is_some_and(|meta| meta.mode() & 0o004 != 0) {
+        section.environment(key, "can be read by every user; `chmod 600` it");
+    }
+}
+
+fn look(section: &mut Section<'_>, key: &str, file: &Path) -> Option<Metadata> {
+    if !file.is_absolute() {
+        section.fault(key, "must be an absolute path");
+        return None;
+    }
+    match std::fs::metadata(section.root()?.path(file)) {
+        Ok(meta) => Some(meta),
+        Err(error) => {
+            section.environment(key, error);
+            None
+        }
+    }
+}
+
+/// What is in `file`, without the space around it. Read for each operation: tokens are rotated, also between leave and rejoin.
+///
+/// # Errors
+/// [`PoolErrorKind::Local`] for a file that can't be read, and for one with nothing in it.
+pub(super) fn read_secret(cx: &Context, file: &Path) -> Result<String, PoolError> {
+    let failed = |what: &dyn std::fmt::Display| {
+        PoolError::new(PoolErrorKind::Local, anyhow!("{}: {what}", file.display()))
+    };
+    let text = cx
+        .root
+        .read(file, LARGEST)
+        .map_err(|error| failed(&error))?;
+    match text.trim() {
+        "" => Err(failed(&"nothing in it")),
+        text => Ok(text.to_owned()),
+    }
+}
