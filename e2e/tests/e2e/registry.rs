@@ -26,8 +26,8 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ),
 ];
 
-/// Longer than any request of the load.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// Longer than the pool's limit, the longest settle, and any request of the load together: none of these drains needs it all.
+const DEADLINE: Duration = Duration::from_secs(90);
 const AGENT: &str = "consul.service";
 const TOKEN: &str = "/etc/drainctl/consul.token";
 
@@ -97,15 +97,15 @@ fn nothing_cut(case: &str, site: &Site, load: &Summary, asked: SystemTime) -> Re
         "{cut} requests were cut that were in flight at the stop"
     );
     ensure!(
-        took <= DEADLINE + Duration::from_secs(2),
-        "the deadline was not kept: {:.1} s",
+        took < DEADLINE,
+        "it waited for what could not be waited for: {:.1} s",
         took.as_secs_f64()
     );
     let error = report
         .pool_error("consul")
         .context("the report does not say that the pool was not left")?;
     ensure!(
-        matches!(report.exit(), Some(3 | 4)),
+        report.exit() == Some(4),
         "exit code {:?}",
         report.exit()
     );
