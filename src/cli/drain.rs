@@ -1,19 +1,20 @@
 //! `drain`: the hook's first half; by hand too, for a rolling deploy.
 
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config;
-use crate::drain::Target;
-use crate::drain::engine::{self, Message, Order, Request};
+use crate::drain::engine::{self, BEAT, EXTENSION, Message, Order, Request};
 use crate::drain::join::{Joined, join};
+use crate::drain::{Outcome, Target};
+use crate::exit;
 use crate::receipts::{Lock, Locked};
 use crate::report::Sink;
-use crate::systemd;
+use crate::systemd::{self, Notifier};
 use crate::world::Root;
 
 /// Leave the pools, wait until nothing is in flight.
@@ -40,9 +41,10 @@ impl Drain {
     /// Not root, or the lock can't be had.
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("drain")?;
+        let as_hook = systemd::runs_as_hook();
         let lock = match Lock::attempt(root)? {
             Locked::Ours(lock) => lock,
-            Locked::Taken => match join(root)? {
+            Locked::Taken => match join_first(root, as_hook)? {
                 Joined::Ended(outcome, code) => {
                     eprintln!("the drain that was running has ended: {outcome:?}");
                     return Ok(code);
@@ -51,7 +53,6 @@ impl Drain {
             },
         };
         let (settings, notes) = settings(root);
-        let as_hook = systemd::runs_as_hook();
         let order = Order {
             root: root.clone(),
             state: root.clone(),
@@ -68,6 +69,24 @@ impl Drain {
         drop(lock);
         Ok(report.exit)
     }
+}
+
+/// Waits for the drain that is running. Before systemd goes on, only one that is known to have drained will do: one by hand may have
+/// been undone, had less time, or been skipped by the end of its session at the same poweroff.
+fn join_first(root: &Root, as_hook: bool) -> anyhow::Result<Joined> {
+    let does = |outcome, code| !as_hook || (outcome == Outcome::Drained && code == exit::OK);
+    let notifier = if as_hook {
+        Notifier::from_env()
+    } else {
+        Notifier::none()
+    };
+    let mut next_beat = Instant::now();
+    join(root, does, || {
+        if Instant::now() >= next_beat {
+            next_beat = Instant::now() + BEAT;
+            notifier.tell("waits for the drainctl that is running", EXTENSION);
+        }
+    })
 }
 
 /// The settings whatever the config looks like, and what to say about it.

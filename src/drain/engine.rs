@@ -71,9 +71,9 @@ pub struct Order {
 /// PID 1 has this long to answer; without it the cause is unknown, and that is a shutdown.
 const SNAPSHOT: Duration = Duration::from_secs(2);
 /// systemd hears of us this often.
-const BEAT: Duration = Duration::from_secs(5);
+pub const BEAT: Duration = Duration::from_secs(5);
 /// And waits this much longer each time.
-const EXTENSION: Duration = Duration::from_secs(30);
+pub const EXTENSION: Duration = Duration::from_secs(30);
 /// The process is gone this long after the drain's deadline, whatever hangs (DESIGN 5.4 allows a second).
 const GRACE: Duration = Duration::from_millis(800);
 /// What ending may take: the report on disk, the journal.
