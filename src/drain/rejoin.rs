@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::target::{Programs, watched};
+use super::target::{self, Programs, watched};
 use crate::config::Settings;
 use crate::evidence::listeners;
 use crate::pools::{self, Context, Health, Membership, Rejoined};
 use crate::receipts::{Book, Receipt, Store, TargetMark};
-use crate::systemd;
+use crate::systemd::{self, UnitState};
 use crate::world::http::{Client, Endpoint, Tls};
 use crate::world::{Deadline, Root};
 
@@ -60,7 +60,7 @@ fn missing(
     running_since: &mut Option<Instant>,
     deadline: Deadline,
 ) -> anyhow::Result<String> {
-    let programs = programs_missing(root, &book.target, deadline)?;
+    let programs = programs_missing(root, settings, &book.target, deadline)?;
     if !programs.is_empty() {
         *running_since = None;
         return Ok(programs);
@@ -93,25 +93,35 @@ fn missing(
     Ok(String::new())
 }
 
-fn programs_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::Result<String> {
-    if mark.units.is_empty() {
-        return Ok(String::new());
-    }
-    let snapshot = systemd::snapshot(&mark.units, deadline)?;
-    if let Some(down) = snapshot
-        .units
-        .iter()
-        .find(|unit| unit.active_state != "active")
-    {
+fn programs_missing(
+    root: &Root,
+    settings: &Settings,
+    mark: &TargetMark,
+    deadline: Deadline,
+) -> anyhow::Result<String> {
+    // A drain that was killed between its first receipt and its first look has noted nothing. All of the target counts then.
+    let unmarked = mark.units.is_empty();
+    let names = if unmarked {
+        target::unit_names(root, &settings.units)
+    } else {
+        mark.units.clone()
+    };
+    let snapshot = systemd::snapshot(&names, deadline)?;
+    if let Some(down) = snapshot.units.iter().find(|unit| is_down(unit)) {
         return Ok(format!("{} is {}", down.id, down.active_state));
     }
     let programs = Programs::ask(root, &snapshot.units);
     if let Some(note) = programs.notes.first()
-        && !mark.programs.is_empty()
+        && (unmarked || !mark.programs.is_empty())
     {
         return Ok(note.clone());
     }
     Ok(programs.missing(mark).join(", "))
+}
+
+/// Whether it is there and not up. One that was uninstalled is not missed.
+fn is_down(unit: &UnitState) -> bool {
+    unit.load_state != "not-found" && unit.active_state != "active"
 }
 
 fn ports_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::Result<String> {
@@ -215,6 +225,19 @@ fn undo_one(root: &Root, receipt: &Receipt, deadline: Deadline) -> anyhow::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_that_was_uninstalled_is_not_missed() {
+        let unit = |load_state: &str, active_state: &str| UnitState {
+            load_state: load_state.to_owned(),
+            active_state: active_state.to_owned(),
+            ..UnitState::default()
+        };
+        assert!(is_down(&unit("loaded", "inactive")));
+        assert!(is_down(&unit("loaded", "activating")));
+        assert!(!is_down(&unit("loaded", "active")));
+        assert!(!is_down(&unit("not-found", "inactive")));
+    }
 
     #[test]
     fn a_url_is_split_behind_its_host() {

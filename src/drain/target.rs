@@ -140,10 +140,11 @@ impl Programs {
         leftover.then(|| format!("leftover process {pid}"))
     }
 
-    /// What is up now, for rejoin to wait for. Of a process nothing: the one that takes its place is another.
+    /// What is up now, for rejoin to wait for. Of a process nothing: the one that takes its place is another. Nor of a unit that does
+    /// not run: it may never do again.
     #[must_use]
     pub fn mark(&self, units: &[UnitState], ports: Vec<u16>) -> TargetMark {
-        let lasting = |unit: &&UnitState| !matches!(members(unit), Some(Members::Process(_)));
+        let lasting = |unit: &&UnitState| matches!(members(unit), Some(Members::ControlGroup(_)));
         let units: Vec<String> = units
             .iter()
             .filter(lasting)
@@ -164,14 +165,15 @@ impl Programs {
         }
     }
 
-    /// Those of the marked programs that are not running, with their states. One that is not configured any more is not missed.
+    /// Those of the marked programs that are not running, with their states, and others that may still come up. One that is not
+    /// configured any more is not missed, nor one that had failed before.
     #[must_use]
     pub fn missing(&self, mark: &TargetMark) -> Vec<String> {
         let all = || self.servers.iter().flat_map(|(_, programs)| programs);
         let bad = |program: &&Program| match program.state {
             State::Running => false,
-            State::Starting | State::Backoff | State::Fatal | State::Unknown => true,
-            State::Stopping | State::Stopped | State::Exited => {
+            State::Starting | State::Backoff | State::Unknown => true,
+            State::Fatal | State::Stopping | State::Stopped | State::Exited => {
                 mark.programs.contains(&program.label())
             }
         };
@@ -179,5 +181,64 @@ impl Programs {
             .filter(bad)
             .map(|program| format!("{} is {:?}", program.label(), program.state))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(name: &str, control_group: &str, main_pid: u32) -> UnitState {
+        UnitState {
+            name: name.to_owned(),
+            id: name.to_owned(),
+            control_group: control_group.to_owned(),
+            main_pid,
+            ..UnitState::default()
+        }
+    }
+
+    #[test]
+    fn only_what_was_up_is_waited_for() {
+        let programs = Programs::default();
+        let up = unit("a.service", "/system.slice/a.service", 7);
+        let down = unit("b.service", "", 0);
+        let mark = programs.mark(&[up, down.clone()], vec![80]);
+        assert_eq!(mark.units, ["a.service"]);
+        assert_eq!(programs.mark(&[down], vec![]), TargetMark::default());
+        let process = unit("p", "", 7);
+        assert_eq!(programs.mark(&[process], vec![80]), TargetMark::default());
+    }
+
+    #[test]
+    fn a_program_that_had_failed_before_is_not_missed() {
+        let program = |name: &str, state| Program {
+            group: name.to_owned(),
+            name: name.to_owned(),
+            state,
+            pid: 0,
+            started: None,
+            description: String::new(),
+        };
+        let programs = Programs {
+            servers: vec![(
+                7,
+                vec![
+                    program("web", State::Fatal),
+                    program("broken", State::Fatal),
+                    program("slow", State::Starting),
+                    program("job", State::Exited),
+                ],
+            )],
+            ..Programs::default()
+        };
+        let mark = TargetMark {
+            programs: vec!["web".to_owned()],
+            ..TargetMark::default()
+        };
+        assert_eq!(
+            programs.missing(&mark),
+            ["web is Fatal", "slow is Starting"]
+        );
     }
 }
