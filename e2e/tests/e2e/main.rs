@@ -3,6 +3,7 @@
 mod baseline;
 mod broken;
 mod drill;
+mod firewall;
 mod install;
 mod long;
 mod quiet;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         long::CASES,
         registry::CASES,
         broken::CASES,
+        firewall::CASES,
         quiet::CASES,
         install::CASES,
         baseline::CASES,
