@@ -2,6 +2,7 @@
 
 mod command;
 mod consul;
+mod envoy;
 mod error;
 mod files;
 mod firewall;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Pool, PoolError, PoolErrorKind, command, consul, firewall, haproxy, health_file, http,
+    Pool, PoolError, PoolErrorKind, command, consul, envoy, firewall, haproxy, health_file, http,
 };
 use crate::config::{PoolSpec, Section};
 
@@ -26,6 +26,7 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     command::KIND,
     consul::KIND,
+    envoy::KIND,
     firewall::KIND,
     haproxy::KIND,
     health_file::KIND,

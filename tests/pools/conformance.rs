@@ -6,7 +6,7 @@ use drainctl::pools::{KINDS, Membership, Rejoined};
 use serde_json::Value;
 
 use crate::support::{becomes, cx, pool};
-use crate::{command, consul, firewall, haproxy, health_file, http};
+use crate::{command, consul, envoy, firewall, haproxy, health_file, http};
 
 /// One way to set a pool up, in front of something real.
 pub(crate) trait Fixture {
@@ -42,6 +42,7 @@ fn fixtures(kind: &str) -> Option<Vec<Box<dyn Fixture>>> {
     match kind {
         "command" => Some(command::fixtures()),
         "consul" => Some(consul::fixtures()),
+        "envoy" => Some(envoy::fixtures()),
         "firewall" => Some(firewall::fixtures()),
         "haproxy" => Some(haproxy::fixtures()),
         "health-file" => Some(health_file::fixtures()),

@@ -7,6 +7,7 @@ mod conformance;
 mod consul;
 mod consul_agent;
 mod consul_bad;
+mod envoy;
 mod firewall;
 mod haproxy;
 mod haproxy_process;

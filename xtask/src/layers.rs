@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::count::{Counts, counted};
 use crate::tools::CargoDeny;
-use crate::{machine, provision};
+use crate::{envoy, machine, provision};
 
 /// The parts of the test run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,6 +96,7 @@ impl Run<'_> {
         }
         layer(Layer::Provision, || {
             self.root = Some(provision::root()?);
+            envoy::provide()?;
             Ok(Counts::of(true))
         })
     }

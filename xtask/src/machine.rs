@@ -10,6 +10,7 @@ const PACKAGES: &[&str] = &[
     "mmdebstrap",
     "nftables",
     "procps",
+    "python3-pip",
     "systemd-container",
     "util-linux",
 ];

@@ -1,6 +1,7 @@
 //! The project's own commands; `cargo xtask test` is all that CI runs.
 
 mod count;
+mod envoy;
 mod layers;
 mod machine;
 mod provision;
