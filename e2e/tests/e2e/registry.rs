@@ -104,11 +104,7 @@ fn nothing_cut(case: &str, site: &Site, load: &Summary, asked: SystemTime) -> Re
     let error = report
         .pool_error("consul")
         .context("the report does not say that the pool was not left")?;
-    ensure!(
-        report.exit() == Some(4),
-        "exit code {:?}",
-        report.exit()
-    );
+    ensure!(report.exit() == Some(4), "exit code {:?}", report.exit());
     let told = journal
         .of_unit(HOOK)
         .any(|entry| entry.message().contains("consul"));
