@@ -205,9 +205,7 @@ pub fn judge(seen: &Seen, history: &History, holds: &Holds) -> Verdict {
     if ages.received < ages.sent || seen.sent == 0 {
         return Verdict::Busy(Why::Unanswered);
     }
-    // A FIN brings an ACK of its own, so a later ACK says nothing once it is here.
-    let acked_later = ages.ack < ages.received && seen.stage == Stage::Open;
-    if ages.sent < ages.received || acked_later {
+    if ages.sent < ages.received {
         return answered(&ages, history, holds);
     }
     judge_tie(seen, &ages, history, holds)
@@ -226,7 +224,7 @@ fn answered(ages: &Ages, history: &History, holds: &Holds) -> Verdict {
     }
 }
 
-/// Payload came in and went out within one tick, and no ACK has arrived since: which was first?
+/// Payload came in and went out within one tick: which was first?
 fn judge_tie(seen: &Seen, ages: &Ages, history: &History, holds: &Holds) -> Verdict {
     let mature = ages.received > LONGEST_DELAYED_ACK;
     let acks_sent = match (history.since, seen.segments) {
@@ -246,6 +244,8 @@ fn judge_tie(seen: &Seen, ages: &Ages, history: &History, holds: &Holds) -> Verd
         // All that was sent is acknowledged. An answer is by a segment without payload, unless a request brought the ACK.
         _ if since.acks_received == 0 => return Verdict::Busy(Why::Unanswered),
         Pingpong::Unread => return Verdict::Uncertain(Tie::Undecided),
+        // The peer acknowledged the answer by itself. A request that it sent twice would have switched the mode off.
+        Pingpong::On if ages.ack < ages.received => return answered(ages, history, holds),
         // A payload sent within the tick switches the mode on, and only the delayed-ACK timer of a later request off again.
         Pingpong::Off => return Verdict::Busy(Why::Unanswered),
         // That timer is the only way in which a request of one segment is acknowledged in that mode.
@@ -384,11 +384,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn one_tick_with_a_later_ack_is_answered() {
-        assert_eq!(alone(&open(5000, 5000, 4960)), Verdict::Idle);
-    }
-
     const fn segments(acks_sent: u16, acks_received: u16, payloads_received: u16) -> Segments {
         Segments {
             acks_sent,
@@ -481,6 +476,28 @@ mod tests {
             tie(60_000, Some(segments(1, 1, 2)), Pingpong::Off),
             Verdict::Busy(Why::Unanswered)
         );
+    }
+
+    #[test]
+    fn an_ack_after_a_tie_is_an_answer_s_unless_the_request_came_twice() {
+        let judge_with = |age, pingpong| {
+            let history = History {
+                pingpong,
+                ..UNKNOWN
+            };
+            let seen = Seen {
+                segments: Some(segments(9, 9, 9)),
+                ..open(age, age, age - 8)
+            };
+            judge(&seen, &history, &HOLDS)
+        };
+        assert_eq!(judge_with(5000, Pingpong::On), Verdict::Idle);
+        assert_eq!(
+            judge_with(60_000, Pingpong::Off),
+            Verdict::Busy(Why::Unanswered)
+        );
+        assert_eq!(judge_with(5000, Pingpong::Unknown), PROBABLY_BUSY);
+        assert!(judge_with(60_000, Pingpong::Unread).is_undecided());
     }
 
     #[test]

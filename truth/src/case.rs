@@ -30,7 +30,9 @@ impl Case {
             _ if ages.received < ages.sent => "received later",
             _ if self.seen.sent == 0 => "nothing sent yet",
             _ if ages.sent < ages.received => "sent later",
-            Stage::Open if ages.ack < ages.received => "tie, acknowledged later",
+            Stage::Open if ages.ack < ages.received => {
+                return format!("tie, acknowledged later, {:?}", self.history.pingpong);
+            }
             Stage::HalfClosed => "tie, half-closed",
             Stage::Open => return self.tie(ages.received),
         };

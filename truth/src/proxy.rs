@@ -82,7 +82,10 @@ pub(crate) fn start(via: Via, ports: &[u16], dir: &Path) -> Result<()> {
     let path = file.to_str().context("a path in UTF-8")?;
     let (config, words) = match via {
         Via::Haproxy => (haproxy(ports), vec!["haproxy", "-db", "-q", "-f", path]),
-        Via::Nginx => (nginx(ports, dir), vec!["nginx", "-e", "stderr", "-c", path]),
+        Via::Nginx => (
+            nginx(ports, dir),
+            vec!["nginx", "-e", "/dev/null", "-c", path],
+        ),
         Via::Envoy => (
             envoy(ports),
             vec![
