@@ -7,6 +7,8 @@ pub mod cli;
 pub mod config;
 /// The whole story on one machine in seconds: backends, balancer and load; drained against killed.
 pub mod demo;
+/// Proves before a shutdown that its drain would work.
+pub mod doctor;
 /// One drain: what to do (pure), doing it, what happened, how it ended.
 pub mod drain;
 /// From the kernel's sockets to a verdict: is a request in flight on this connection?

@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod demo;
+mod doctor;
 mod drain;
 mod install;
 mod rejoin;
@@ -22,7 +23,8 @@ use crate::world::Root;
 #[command(name = "drainctl", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 drained or nothing to do · 1 failed · 2 usage or config · 3 deadline hit with requests in \
-    flight · 4 drained, but a pool could not be left · 5 skipped or aborted"
+    flight · 4 drained, but a pool could not be left · 5 skipped or aborted · 6 doctor found \
+    errors"
 )]
 pub struct Opts {
     /// Say more about what is done; twice for the calls to pools and the kernel.
@@ -39,6 +41,7 @@ enum Verb {
     Drain(drain::Drain),
     Rejoin(rejoin::Rejoin),
     Status(status::Status),
+    Doctor(doctor::Doctor),
     Report(report::Report),
     Demo(demo::Demo),
 }
@@ -55,6 +58,7 @@ impl Opts {
             Verb::Drain(verb) => verb.run(&root),
             Verb::Rejoin(verb) => verb.run(&root),
             Verb::Status(verb) => verb.run(&root),
+            Verb::Doctor(verb) => verb.run(&root),
             Verb::Report(verb) => verb.run(&root),
             Verb::Demo(verb) => verb.run(),
         };

@@ -1,18 +1,17 @@
 //! `status`: what would be waited for right now.
 
-use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
-use crate::config::{self, PoolSpec, Settings};
+use crate::config::{self, Settings};
 use crate::drain::event::Looked;
 use crate::drain::looker;
 use crate::drain::machine::Depth;
 use crate::drain::target::{Programs, unit_names, watched};
 use crate::evidence::{Glance, Watch};
-use crate::pools::{Context, Membership};
+use crate::pools::{Membership, Said};
 use crate::receipts::{self, Book, Run, Store};
 use crate::systemd::{self, HOOK, REJOIN, UnitState};
 use crate::world::{Deadline, Root};
@@ -38,7 +37,7 @@ struct Facts {
     listeners: Vec<(String, u16)>,
     looked: Option<Looked>,
     blind: Option<String>,
-    pools: Vec<PoolFacts>,
+    pools: Vec<Said>,
     hook: Vec<UnitFacts>,
     running: Option<Run>,
     receipts: Option<Book>,
@@ -52,14 +51,6 @@ struct UnitFacts {
     load_state: String,
     active_state: String,
     main_pid: u32,
-}
-
-#[derive(Debug, Serialize)]
-struct PoolFacts {
-    name: String,
-    kind: String,
-    membership: Option<Membership>,
-    error: Option<String>,
 }
 
 impl Status {
@@ -107,7 +98,7 @@ impl Facts {
             listeners: Vec::new(),
             looked: None,
             blind: None,
-            pools: ask_pools(root, &settings.pools),
+            pools: pools::ask(root, &settings.pools, LIMIT),
             hook: [HOOK, REJOIN]
                 .iter()
                 .filter_map(|name| snapshot.unit(name))
@@ -268,38 +259,4 @@ fn words(membership: Membership) -> &'static str {
         Membership::Out => "out",
         Membership::NotMember => "does not know this host",
     }
-}
-
-/// Each pool's own word, asked side by side.
-fn ask_pools(root: &Root, specs: &[PoolSpec]) -> Vec<PoolFacts> {
-    let deadline = Deadline::after(LIMIT);
-    let (tell, answers) = channel();
-    for (at, spec) in specs.iter().enumerate() {
-        let (tell, spec) = (tell.clone(), spec.clone());
-        let cx = Context {
-            deadline,
-            root: root.clone(),
-        };
-        std::thread::spawn(move || {
-            let answer = pools::build(&spec).and_then(|pool| pool.status(&cx));
-            tell.send((at, answer.map_err(|error| error.to_string())))
-        });
-    }
-    let mut facts: Vec<PoolFacts> = specs
-        .iter()
-        .map(|spec| PoolFacts {
-            name: spec.name.clone(),
-            kind: spec.kind.clone(),
-            membership: None,
-            error: Some("no answer in time".to_owned()),
-        })
-        .collect();
-    drop(tell);
-    let end = Instant::now() + LIMIT + BETWEEN;
-    while let Ok((at, answer)) = answers.recv_timeout(end.saturating_duration_since(Instant::now()))
-    {
-        facts[at].error = answer.as_ref().err().cloned();
-        facts[at].membership = answer.ok();
-    }
-    facts
 }

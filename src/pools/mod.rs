@@ -1,5 +1,6 @@
 //! The places that send this host traffic, behind one trait and one table.
 
+mod ask;
 mod command;
 mod consul;
 mod envoy;
@@ -12,6 +13,7 @@ mod http;
 mod mark;
 mod table;
 
+pub use ask::{Said, ask};
 pub use error::{PoolError, PoolErrorKind};
 pub use table::{KINDS, Kind, build};
 

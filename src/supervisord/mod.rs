@@ -4,6 +4,7 @@ mod config;
 mod reply;
 
 use std::io;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -55,11 +56,15 @@ impl Program {
     /// How `supervisorctl` calls it: `name`, or `group:name`.
     #[must_use]
     pub fn label(&self) -> String {
-        if self.group == self.name {
-            self.name.clone()
-        } else {
-            format!("{}:{}", self.group, self.name)
-        }
+        label(&self.group, &self.name)
+    }
+}
+
+fn label(group: &str, name: &str) -> String {
+    if group == name {
+        name.to_owned()
+    } else {
+        format!("{group}:{name}")
     }
 }
 
@@ -157,8 +162,22 @@ impl Supervisord {
     /// # Errors
     /// [`Error::Http`], [`Error::Status`] or [`Error::Answer`]: unknown, never none.
     pub fn programs(&self, deadline: Deadline) -> Result<Vec<Program>, Error> {
+        let answer = self.call("supervisor.getAllProcessInfo", deadline)?;
+        reply::programs(&answer).map_err(Error::Answer)
+    }
+
+    /// How long it waits for each program's end before it kills it (`stopwaitsecs`), by the program's label.
+    ///
+    /// # Errors
+    /// As [`Supervisord::programs`].
+    pub fn stop_limits(&self, deadline: Deadline) -> Result<Vec<(String, Duration)>, Error> {
+        let answer = self.call("supervisor.getAllConfigInfo", deadline)?;
+        reply::stop_limits(&answer).map_err(Error::Answer)
+    }
+
+    fn call(&self, name: &'static str, deadline: Deadline) -> Result<Vec<u8>, Error> {
         let call = dxr::MethodCall {
-            name: "supervisor.getAllProcessInfo".into(),
+            name: name.into(),
             params: Vec::new(),
         };
         let call = call
@@ -172,7 +191,7 @@ impl Supervisord {
             self.client
                 .request("POST", "/RPC2", &headers, Some(call.as_bytes()), deadline)?;
         match answer.status {
-            200 => reply::programs(&answer.body).map_err(Error::Answer),
+            200 => Ok(answer.body),
             status => Err(Error::Status(status)),
         }
     }

@@ -1,17 +1,44 @@
 //! supervisord's answer: bytes from outside, read within bounds.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use dxr::{FaultResponse, MethodResponse, TryFromValue, Value};
 use jiff::Timestamp;
 
-use super::{Program, State};
+use super::{Program, State, label};
 
 /// The deepest nesting of tags. A list of programs has nine; the XML reader recurses, so a hostile depth would end the process.
 const DEEPEST: usize = 32;
 
 /// The programs in the answer of `supervisor.getAllProcessInfo`.
 pub(super) fn programs(body: &[u8]) -> Result<Vec<Program>, String> {
+    rows(body)?
+        .iter()
+        .map(|row| {
+            program(row).ok_or_else(|| "a program without name, state or process".to_owned())
+        })
+        .collect()
+}
+
+/// The time limits of stops in the answer of `supervisor.getAllConfigInfo`, by the programs' labels.
+pub(super) fn stop_limits(body: &[u8]) -> Result<Vec<(String, Duration)>, String> {
+    rows(body)?
+        .iter()
+        .map(|row| {
+            stop_limit(row).ok_or_else(|| "a program without name or stopwaitsecs".to_owned())
+        })
+        .collect()
+}
+
+fn stop_limit(row: &HashMap<String, Value>) -> Option<(String, Duration)> {
+    let seconds = u64::try_from(number(row, "stopwaitsecs")?).ok()?;
+    let label = label(&text(row, "group")?, &text(row, "name")?);
+    Some((label, Duration::from_secs(seconds)))
+}
+
+/// The list of structures in an answer.
+fn rows(body: &[u8]) -> Result<Vec<HashMap<String, Value>>, String> {
     let text = std::str::from_utf8(body).map_err(|_| "not UTF-8".to_owned())?;
     if !is_shallow(text) {
         return Err("nested too deeply, or not its XML".to_owned());
@@ -23,24 +50,26 @@ pub(super) fn programs(body: &[u8]) -> Result<Vec<Program>, String> {
             Err(_) => "not XML-RPC".to_owned(),
         });
     };
-    let rows: Vec<HashMap<String, Value>> =
-        Vec::try_from_value(&answer.value).map_err(|_| "not a list".to_owned())?;
-    rows.iter()
-        .map(|row| {
-            program(row).ok_or_else(|| "a program without name, state or process".to_owned())
-        })
-        .collect()
+    Vec::try_from_value(&answer.value).map_err(|_| "not a list".to_owned())
+}
+
+fn text(row: &HashMap<String, Value>, key: &str) -> Option<String> {
+    match row.get(key) {
+        Some(Value::String(text)) => Some(plain(text)),
+        _ => None,
+    }
+}
+
+fn number(row: &HashMap<String, Value>, key: &str) -> Option<i32> {
+    match row.get(key) {
+        Some(&Value::Integer(number)) => Some(number),
+        _ => None,
+    }
 }
 
 fn program(row: &HashMap<String, Value>) -> Option<Program> {
-    let text = |key| match row.get(key) {
-        Some(Value::String(text)) => Some(plain(text)),
-        _ => None,
-    };
-    let number = |key| match row.get(key) {
-        Some(&Value::Integer(number)) => Some(number),
-        _ => None,
-    };
+    let text = |key| text(row, key);
+    let number = |key| number(row, key);
     Some(Program {
         group: text("group")?,
         name: text("name")?,
@@ -118,6 +147,16 @@ mod tests {
         assert_eq!((programs[0].state, programs[0].pid), (State::Running, 77));
         assert_eq!(programs[0].started.unwrap().as_second(), 1_795_394_400);
         assert_eq!(programs[0].description, "pid 77, uptime 0:00:10 [2J");
+    }
+
+    #[test]
+    fn the_time_limit_of_a_stop_is_read_from_the_config() {
+        let answer = ANSWER
+            .replace("<name>pid</name>", "<name>stopwaitsecs</name>")
+            .replace("<string>RUNNING</string>", "<array><data></data></array>");
+        let limits = stop_limits(answer.as_bytes()).unwrap();
+        assert_eq!(limits, [("shop:web".to_owned(), Duration::from_secs(77))]);
+        assert!(stop_limits(ANSWER.as_bytes()).is_err());
     }
 
     #[test]

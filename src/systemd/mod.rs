@@ -6,6 +6,7 @@ pub(crate) mod fake;
 pub mod find;
 pub mod install;
 pub mod notify;
+pub mod order;
 pub mod steps;
 pub mod survey;
 pub mod systemctl;

@@ -63,6 +63,8 @@ pub struct Facts {
     pub copied: bool,
     /// The services that run supervisord.
     pub supervisors: Vec<Found>,
+    /// What else runs supervisord, for people; also among the remarks.
+    pub outside: Vec<String>,
     /// What else was found, for people.
     pub remarks: Vec<String>,
     /// The service of the registry's agent.
@@ -117,7 +119,8 @@ pub fn gather(
             files.insert(path, text);
         }
     }
-    let (supervisors, mut remarks) = find::supervisors(root).context("looking for supervisord")?;
+    let (supervisors, outside) = find::supervisors(root).context("looking for supervisord")?;
+    let mut remarks = outside.clone();
     let consul = loaded
         .settings
         .pools
@@ -167,6 +170,7 @@ pub fn gather(
         copied: std::fs::read(root.path(BINARY))
             .is_ok_and(|copy| std::fs::read(program).is_ok_and(|program| program == copy)),
         supervisors,
+        outside,
         remarks,
         agent,
         units: names.into_iter().zip(shown).collect(),

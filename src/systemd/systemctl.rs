@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Error;
+use super::order::Units;
 use super::view::{self, Snapshot};
 use crate::world::{Deadline, exec};
 
@@ -34,6 +35,37 @@ pub fn show(
             units.len()
         )))
     }
+}
+
+/// Properties of every active unit, and of `units`, by their real names. About 0.1 s for 200 units.
+///
+/// # Errors
+/// As [`show`].
+pub fn show_all(units: &[&str], properties: &[&str], deadline: Deadline) -> Result<Units, Error> {
+    if let Some(name) = units.iter().find(|name| !view::is_unit_name(name)) {
+        return Err(Error::Name((*name).to_owned()));
+    }
+    let wanted = format!("--property={}", properties.join(","));
+    let arguments = ["show", &wanted, "--", "*"];
+    let text = run(&[&arguments, units].concat(), deadline)?;
+    let blocks = view::blocks(&text).into_iter();
+    let units: Units = blocks
+        .filter_map(|unit| Some((unit.get("Id")?.clone(), unit)))
+        .collect();
+    if units.is_empty() {
+        return Err(Error::Answer("no units".to_owned()));
+    }
+    Ok(units)
+}
+
+/// Properties of the manager itself.
+///
+/// # Errors
+/// [`Error::Exec`] or [`Error::Refused`].
+pub fn manager(properties: &[&str], deadline: Deadline) -> Result<BTreeMap<String, String>, Error> {
+    let wanted = format!("--property={}", properties.join(","));
+    let blocks = view::blocks(&run(&["show", &wanted], deadline)?);
+    Ok(blocks.into_iter().next().unwrap_or_default())
 }
 
 /// The same look as over the bus.

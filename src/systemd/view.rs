@@ -1,6 +1,7 @@
 //! What PID 1 says, as values, and the text of `systemctl` that says the same.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What PID 1 says of the host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,6 +132,47 @@ pub(super) fn jobs(text: &str) -> Vec<Job> {
         .collect()
 }
 
+/// A property of one of `units`; empty where either is not there.
+#[must_use]
+pub fn property<'a>(units: &'a super::order::Units, unit: &str, key: &str) -> &'a str {
+    let unit = units.get(unit);
+    unit.and_then(|unit| unit.get(key))
+        .map_or("", String::as_str)
+}
+
+/// A time span as `systemctl show` writes it: `1min 30s`, `5.500000s`, `infinity` as [`Duration::MAX`].
+#[must_use]
+pub fn time_span(text: &str) -> Option<Duration> {
+    if text == "infinity" {
+        return Some(Duration::MAX);
+    }
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut sum = Duration::ZERO;
+    let mut parts = text.split(' ').peekable();
+    parts.peek().filter(|part| !part.is_empty())?;
+    for part in parts {
+        let unit = part.find(|c: char| c.is_ascii_alphabetic())?;
+        let number: f64 = part[..unit].parse().ok()?;
+        // systemd.time(7).
+        let seconds = match &part[unit..] {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "min" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            "w" => 604_800.0,
+            "month" => 2_629_800.0,
+            "y" => 31_557_600.0,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+    }
+    Some(sum)
+}
+
 /// Whether `name` can name a unit (systemd.unit(5)): known characters, a known type, at most 255 bytes.
 #[must_use]
 pub fn is_unit_name(name: &str) -> bool {
@@ -251,9 +293,28 @@ mod tests {
         assert!(is_unit_name("x@1.service"));
     }
 
+    #[test]
+    fn time_spans_are_read_as_systemd_writes_them() {
+        for (text, seconds) in [
+            ("1min 30s", Some(90.0)),
+            ("30min", Some(1800.0)),
+            ("1h 500ms", Some(3600.5)),
+            ("1.500000s", Some(1.5)),
+            ("0", Some(0.0)),
+            ("", None),
+            ("90", None),
+            ("1min 30x", None),
+        ] {
+            let read = time_span(text).map(|span| span.as_secs_f64());
+            assert_eq!(read, seconds, "{text:?}");
+        }
+        assert_eq!(time_span("infinity"), Some(Duration::MAX));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_text_is_read_without_a_fault(text: String) {
+            let _ = time_span(&text);
             jobs(&text);
             for block in blocks(&text) {
                 unit_state("a.service", &block);

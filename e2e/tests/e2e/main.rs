@@ -2,6 +2,7 @@
 
 mod baseline;
 mod broken;
+mod doctor;
 mod drill;
 mod firewall;
 mod install;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         firewall::CASES,
         quiet::CASES,
         install::CASES,
+        doctor::CASES,
         baseline::CASES,
     ]
     .concat();

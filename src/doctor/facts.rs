@@ -1,0 +1,263 @@
+//! What the checks judge, and the one place that gathers it. Changes nothing on the host.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::config::{self, Settings};
+use crate::pools::{self, Said};
+use crate::receipts::{Book, Run, STATE_DIR, Store};
+use crate::supervisord::{self, Owner, Supervisord};
+use crate::systemd::order::{self, Order, Units};
+use crate::systemd::steps::{Act, Systemctl};
+use crate::systemd::survey::{self, Request};
+use crate::systemd::{HOOK, REJOIN, find, install, systemctl, units, view};
+use crate::world::{Deadline, Root, proc};
+
+/// Each pool and each supervisord has this long; PID 1 too.
+const LIMIT: Duration = Duration::from_secs(3);
+/// systemd's note of a shutdown at a later time.
+const SCHEDULED: &str = "/run/systemd/shutdown/scheduled";
+
+/// The host, as far as its next drain depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The config.
+    pub settings: Settings,
+    /// systemd's version.
+    pub version: u32,
+    /// Units that matter, by the names that they were asked for.
+    pub units: Units,
+    /// What a shutdown stops, and when.
+    pub order: Order,
+    /// The units to drain before.
+    pub targets: Vec<String>,
+    /// Why there are none, or not those of the config.
+    pub no_target: Option<String>,
+    /// The services that run supervisord.
+    pub supervisors: Vec<find::Found>,
+    /// What else runs supervisord, for people.
+    pub outside: Vec<String>,
+    /// The service of the registry's agent on this host.
+    pub agent: Option<find::Found>,
+    /// What the administrator told to keep until the drain is over.
+    pub kept: Vec<String>,
+    /// Files of ours that are not as `install` would write them.
+    pub changed: Vec<String>,
+    /// Mounts over the network, by unit.
+    pub remote_mounts: Vec<String>,
+    /// How long supervisord waits for the end of each program: unit, program, time.
+    pub stop_limits: Vec<(String, String, Duration)>,
+    /// Processes in a supervisord's unit that are none of its programs': unit, process, name.
+    pub leftovers: Vec<(String, u32, String)>,
+    /// Each pool's own word.
+    pub pools: Vec<Said>,
+    /// The receipts not used yet.
+    pub receipts: Option<Book>,
+    /// Why they can't be read.
+    pub unreadable: Option<String>,
+    /// Whether a drain runs.
+    pub draining: bool,
+    /// Whether what must survive a reboot lies in memory.
+    pub volatile: bool,
+    /// systemd's note of a shutdown at a later time.
+    pub scheduled: Option<String>,
+}
+
+/// What is asked of the units that matter.
+const PROPERTIES: [&str; 26] = [
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "DropInPaths",
+    "After",
+    "PartOf",
+    "WantedBy",
+    "Type",
+    "RemainAfterExit",
+    "ExecStop",
+    "NotifyAccess",
+    "TimeoutStopUSec",
+    "JobTimeoutUSec",
+    "CapabilityBoundingSet",
+    "RestrictAddressFamilies",
+    "PrivateNetwork",
+    "PrivateUsers",
+    "ProcSubset",
+    "DynamicUser",
+    "MainPID",
+    "ControlGroup",
+    "Result",
+];
+
+impl Facts {
+    /// A property of a unit; empty where there is none.
+    #[must_use]
+    pub fn get(&self, unit: &str, property: &str) -> &str {
+        view::property(&self.units, unit, property)
+    }
+
+    /// Whether a property that is a list names `name`.
+    pub(super) fn lists(&self, unit: &str, property: &str, name: &str) -> bool {
+        self.get(unit, property)
+            .split_whitespace()
+            .any(|one| one == name)
+    }
+
+    /// Whether a unit runs, so that a shutdown has something to stop.
+    pub(super) fn is_up(&self, unit: &str) -> bool {
+        !matches!(self.get(unit, "ActiveState"), "" | "inactive" | "failed")
+    }
+
+    /// A time span of a unit.
+    pub(super) fn span(&self, unit: &str, property: &str) -> Option<Duration> {
+        view::time_span(self.get(unit, property))
+    }
+}
+
+/// Looks at the host.
+///
+/// # Errors
+/// A drain that runs; systemd when it does not answer; what can't be read. The config has been checked before.
+pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::Result<Facts> {
+    let request = Request::default();
+    let survey = survey::gather(root, &Systemctl, &request, program, loaded)?;
+    if view::property(&survey.units, HOOK, "ActiveState") == "deactivating" {
+        bail!("a drain runs: what would happen at a shutdown can only be told once it has ended");
+    }
+    let order_file = survey.files.get(&survey::order_path());
+    let mut facts = Facts {
+        settings: loaded.settings.clone(),
+        kept: order_file.map(|text| units::kept(text)).unwrap_or_default(),
+        outside: survey.outside.clone(),
+        supervisors: survey.supervisors.clone(),
+        agent: survey.agent.clone(),
+        ..Facts::default()
+    };
+    match install::plan(&request, &survey) {
+        Ok(plan) => {
+            facts.changed = plan.steps.iter().filter_map(changed).collect();
+            facts.targets = plan.targets;
+        }
+        Err(why) => {
+            facts.no_target = Some(format!("{why:#}"));
+            let found = survey.supervisors.into_iter();
+            facts.targets = found.map(|found| found.unit).collect();
+        }
+    }
+    facts.ask_systemd()?;
+    facts.ask_supervisord(root);
+    facts.pools = pools::ask(root, &facts.settings.pools, LIMIT);
+    match Store::open(root) {
+        Ok(store) => facts.receipts = store.book(),
+        Err(error) => facts.unreadable = Some(format!("{error:#}")),
+    }
+    facts.draining = Run::read(root).is_some_and(|run| run.ended.is_none());
+    facts.volatile = is_volatile(root);
+    facts.scheduled = root.read(SCHEDULED, 4096).ok();
+    Ok(facts)
+}
+
+/// The unit file of ours that a step of `install` would write.
+fn changed(step: &crate::systemd::steps::Step) -> Option<String> {
+    match &step.act {
+        Act::Write { path, .. } | Act::Remove(path) if path.starts_with("/etc/systemd/") => {
+            Some(path.clone())
+        }
+        _ => None,
+    }
+}
+
+impl Facts {
+    fn ask_systemd(&mut self) -> anyhow::Result<()> {
+        let deadline = Deadline::after(LIMIT);
+        let fixed = [HOOK, REJOIN, "poweroff.target", "reboot.target"].map(str::to_owned);
+        let agent = self.agent.iter().map(|agent| agent.unit.clone());
+        let mut names: Vec<String> = fixed.into_iter().collect();
+        names.extend(self.targets.iter().cloned().chain(agent));
+        names.sort_unstable();
+        names.dedup();
+        let shown = systemctl::show(&names, &PROPERTIES, deadline)?;
+        self.units = names.into_iter().zip(shown).collect();
+        // `Type` of a mount is its file system.
+        let wanted = [order::PROPERTIES.as_slice(), &["Type"]].concat();
+        let all = systemctl::show_all(&[HOOK, "shutdown.target"], &wanted, deadline)
+            .context("the units of this host")?;
+        self.order = order::predict(&all, HOOK);
+        self.remote_mounts = all
+            .iter()
+            .filter(|(name, unit)| {
+                name.ends_with(".mount") && unit.get("Type").is_some_and(|kind| is_remote(kind))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        let manager = systemctl::manager(&["Version"], deadline)?;
+        let digits = |text: &String| {
+            let end = text.find(|c: char| !c.is_ascii_digit());
+            text[..end.unwrap_or(text.len())].parse().ok()
+        };
+        self.version = manager
+            .get("Version")
+            .and_then(digits)
+            .context("systemd's version")?;
+        Ok(())
+    }
+
+    /// A supervisord that does not answer is not held against the drain, which does not need it.
+    fn ask_supervisord(&mut self, root: &Root) {
+        for unit in self.targets.clone() {
+            let Ok(main @ 1..) = self.get(&unit, "MainPID").parse::<u32>() else {
+                continue;
+            };
+            let Ok(Some(server)) = Supervisord::of(root, main) else {
+                continue;
+            };
+            let deadline = Deadline::after(LIMIT);
+            let limits = server.stop_limits(deadline).unwrap_or_default();
+            let limits = limits.into_iter();
+            self.stop_limits
+                .extend(limits.map(|(program, limit)| (unit.clone(), program, limit)));
+            let Ok(programs) = server.programs(deadline) else {
+                continue;
+            };
+            let group = self.get(&unit, "ControlGroup").to_owned();
+            for pid in proc::pids_of_cgroup(root, &group).unwrap_or_default() {
+                if let Ok(Owner::Leftover) = supervisord::owner(root, main, &programs, pid)
+                    && let Ok(Some(name)) = proc::name(root, pid)
+                {
+                    self.leftovers.push((unit.clone(), pid, name));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a file system of this type goes away with the network.
+fn is_remote(kind: &str) -> bool {
+    const REMOTE: [&str; 9] = [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "9p",
+    ];
+    REMOTE.contains(&kind)
+}
+
+fn is_volatile(root: &Root) -> bool {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    rustix::fs::statfs(root.path(STATE_DIR))
+        .ok()
+        .and_then(|stat| u64::try_from(stat.f_type).ok())
+        .is_some_and(|kind| IN_MEMORY.contains(&kind))
+}

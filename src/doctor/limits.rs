@@ -1,0 +1,207 @@
+//! The chain of time limits: which one would cut the drain short?
+
+use std::time::Duration;
+
+use super::Severity::{Error, Warning};
+use super::hook::restore;
+use super::{Facts, Finding};
+use crate::report::age;
+use crate::systemd::HOOK;
+
+/// What a shutdown takes besides: stopping the rest, and some slack.
+const MARGIN: Duration = Duration::from_secs(30);
+/// The first that knows `EXTEND_TIMEOUT_USEC`.
+const OLDEST: u32 = 236;
+/// A file of its own, which wins over every other.
+const LAST_WORD: &str = "/etc/drainctl/conf.d/zz-deadline.toml";
+/// The targets of shutdowns; others have no limit.
+const ENDS: [&str; 2] = ["poweroff.target", "reboot.target"];
+
+/// One link of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What it limits.
+    pub what: String,
+    /// How long; [`Duration::MAX`] for no limit, `None` where it can't be told.
+    pub time: Option<Duration>,
+    /// Where it is set.
+    pub set: String,
+}
+
+/// The chain, in the order in which a shutdown meets it.
+#[must_use]
+pub fn chain(facts: &Facts) -> Vec<Limit> {
+    let mut all = Vec::new();
+    let mut add =
+        |what: String, time: Option<Duration>, set: String| all.push(Limit { what, time, set });
+    let deadline = &facts.settings.deadline;
+    for pool in &facts.settings.pools {
+        add(
+            format!("leaving {}", pool.name),
+            Some(pool.limit),
+            format!("limit of [pool.{}]", pool.name),
+        );
+    }
+    add(
+        "settling".to_owned(),
+        Some(facts.settings.settle.max),
+        "[settle] max".to_owned(),
+    );
+    add(
+        "the whole drain before a shutdown".to_owned(),
+        Some(deadline.shutdown),
+        "[deadline] shutdown".to_owned(),
+    );
+    add(
+        "the whole drain before a restart".to_owned(),
+        Some(deadline.restart),
+        "[deadline] restart".to_owned(),
+    );
+    add(
+        "the drain without a sign of life".to_owned(),
+        facts.span(HOOK, "TimeoutStopUSec"),
+        format!("TimeoutStopSec= of {HOOK}"),
+    );
+    for (unit, program, limit) in &facts.stop_limits {
+        add(
+            format!("the end of {program}"),
+            Some(*limit),
+            format!("stopwaitsecs in the configuration of {unit}"),
+        );
+    }
+    for target in &facts.targets {
+        add(
+            format!("the end of {target}"),
+            facts.span(target, "TimeoutStopUSec"),
+            format!("TimeoutStopSec= of {target}"),
+        );
+    }
+    for end in ENDS {
+        add(
+            format!("a shutdown by {end}"),
+            facts.span(end, "JobTimeoutUSec"),
+            format!("JobTimeoutSec= of {end}"),
+        );
+    }
+    all
+}
+
+pub(super) fn heartbeat(facts: &Facts) -> Vec<Finding> {
+    if facts.get(HOOK, "LoadState") != "loaded" {
+        return Vec::new();
+    }
+    let hears =
+        matches!(facts.get(HOOK, "NotifyAccess"), "exec" | "all") && facts.version >= OLDEST;
+    let limit = facts.span(HOOK, "TimeoutStopUSec").unwrap_or(Duration::MAX);
+    let deadline = facts.settings.deadline.shutdown;
+    if hears || limit >= deadline + MARGIN {
+        return Vec::new();
+    }
+    let what = format!(
+        "systemd kills the drain after {}, though it may take {}",
+        age(limit),
+        age(deadline)
+    );
+    let finding = Finding::new(Error, what)
+        .unit(facts, HOOK, "TimeoutStopUSec")
+        .unit(facts, HOOK, "NotifyAccess")
+        .seen("systemd", "Version", facts.version.to_string());
+    if facts.version >= OLDEST {
+        return vec![restore(facts, finding)];
+    }
+    let needed = format!("TimeoutStopSec={}s", (deadline + MARGIN).as_secs());
+    let finding = finding
+        .set(
+            format!("/etc/systemd/system/{HOOK}.d/90-limit.conf"),
+            &["[Service]", &needed],
+        )
+        .run("systemctl daemon-reload");
+    vec![finding]
+}
+
+pub(super) fn shutdown(facts: &Facts) -> Vec<Finding> {
+    let deadline = facts.settings.deadline.shutdown;
+    let stops = facts.targets.iter().map(|target| {
+        (
+            facts
+                .span(target, "TimeoutStopUSec")
+                .unwrap_or(Duration::ZERO),
+            target,
+        )
+    });
+    let Some((stop, target)) = stops.max() else {
+        return Vec::new();
+    };
+    let ends = ENDS
+        .iter()
+        .filter_map(|end| Some((facts.span(end, "JobTimeoutUSec")?, *end)));
+    let Some((end, unit)) = ends.min() else {
+        return Vec::new();
+    };
+    let needed = deadline.saturating_add(stop).saturating_add(MARGIN);
+    if end == Duration::MAX || needed <= end {
+        return Vec::new();
+    }
+    let first = if stop == Duration::MAX {
+        "as long as it likes".to_owned()
+    } else {
+        age(stop)
+    };
+    let what = format!(
+        "systemd ends a shutdown by force after {}, but the drain may take {} and then {target} {first}: what is left is cut",
+        age(end),
+        age(deadline),
+    );
+    let finding = Finding::new(Error, what)
+        .seen("the config", "deadline.shutdown", age(deadline))
+        .unit(facts, target, "TimeoutStopUSec")
+        .unit(facts, unit, "JobTimeoutUSec");
+    // Whole minutes, which is how people think of it.
+    let left = end.saturating_sub(stop).saturating_sub(MARGIN).as_secs() / 60;
+    vec![if left == 0 {
+        finding
+            .set(
+                format!("/etc/systemd/system/{target}.d/90-limit.conf"),
+                &["[Service]", "TimeoutStopSec=90s"],
+            )
+            .run("systemctl daemon-reload")
+    } else {
+        finding.set(
+            LAST_WORD,
+            &["[deadline]", &format!("shutdown = \"{left}m\"")],
+        )
+    }]
+}
+
+pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for target in &facts.targets {
+        let own = facts.stop_limits.iter().filter(|(unit, ..)| unit == target);
+        let Some((_, program, limit)) = own.max_by_key(|(_, _, limit)| *limit) else {
+            continue;
+        };
+        let stop = facts
+            .span(target, "TimeoutStopUSec")
+            .unwrap_or(Duration::MAX);
+        if *limit < stop {
+            continue;
+        }
+        let what = format!(
+            "supervisord gives {program} {} to end, but is itself killed after {}: the program lives on until everything it needs is gone",
+            age(*limit),
+            age(stop)
+        );
+        let needed = format!("TimeoutStopSec={}s", limit.saturating_add(MARGIN).as_secs());
+        found.push(
+            Finding::new(Warning, what)
+                .seen(program, "stopwaitsecs", limit.as_secs().to_string())
+                .unit(facts, target, "TimeoutStopUSec")
+                .set(
+                    format!("/etc/systemd/system/{target}.d/90-limit.conf"),
+                    &["[Service]", &needed],
+                )
+                .run("systemctl daemon-reload"),
+        );
+    }
+    found
+}

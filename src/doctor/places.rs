@@ -1,0 +1,169 @@
+//! The pools, and what earlier drains left.
+
+use super::Severity::{Error, Info, Warning};
+use super::{Facts, Finding};
+use crate::config;
+use crate::pools::{Membership, PoolErrorKind, Said};
+use crate::receipts::{RECEIPTS, STATE_DIR};
+use crate::systemd::REJOIN;
+
+pub(super) fn answer(facts: &Facts) -> Vec<Finding> {
+    let finding = |pool: &Said| {
+        let error = pool.error.as_ref()?;
+        let what = format!(
+            "{} can't be asked, so the host can't leave it: traffic goes on and is cut",
+            pool.name
+        );
+        let finding = Finding::new(Error, what).seen(&pool.name, "", error);
+        let table = format!("[pool.{}] in {}", pool.name, config::MAIN);
+        Some(match pool.fault {
+            Some(PoolErrorKind::Refused) => finding.hand(format!(
+                "give it a token or right that it takes: see {table}"
+            )),
+            Some(PoolErrorKind::Local) => finding.hand(format!(
+                "mend what the message names: it is on this host, or in {table}"
+            )),
+            Some(PoolErrorKind::NotMember) => return None,
+            _ => finding.hand(format!(
+                "start what answers there, or correct its address: see {table}"
+            )),
+        })
+    };
+    facts.pools.iter().filter_map(finding).collect()
+}
+
+pub(super) fn member(facts: &Facts) -> Vec<Finding> {
+    let unknown = |pool: &&Said| {
+        pool.membership == Some(Membership::NotMember)
+            || pool.fault == Some(PoolErrorKind::NotMember)
+    };
+    let finding = |pool: &Said| {
+        let what = format!(
+            "{} does not know this host: there is nothing to leave, and traffic that comes by it goes on",
+            pool.name
+        );
+        Finding::new(Warning, what)
+            .seen(
+                &pool.name,
+                "",
+                pool.error.as_deref().unwrap_or("does not know this host"),
+            )
+            .hand(format!(
+                "register this host there, or take [pool.{}] out of {}",
+                pool.name,
+                config::MAIN
+            ))
+    };
+    facts.pools.iter().filter(unknown).map(finding).collect()
+}
+
+/// Out, though no drain of ours says so.
+pub(super) fn out(facts: &Facts) -> Vec<Finding> {
+    let ours = |name: &str| {
+        facts.receipts.as_ref().is_some_and(|book| {
+            book.receipts
+                .iter()
+                .any(|receipt| receipt.pool.name == name)
+        })
+    };
+    let is_out = |pool: &&Said| {
+        matches!(pool.membership, Some(Membership::Out | Membership::Leaving)) && !ours(&pool.name)
+    };
+    let finding = |pool: &Said| {
+        let what = format!(
+            "{} sends this host nothing, and that was not us: no drain will take it back",
+            pool.name
+        );
+        Finding::new(Info, what)
+            .seen(&pool.name, "", "out")
+            .hand("ask who took it out, or look at its health checks")
+    };
+    facts.pools.iter().filter(is_out).map(finding).collect()
+}
+
+pub(super) fn receipts(facts: &Facts) -> Vec<Finding> {
+    let finding = match (&facts.unreadable, &facts.receipts) {
+        (Some(error), _) => {
+            let what = "what earlier drains took this host out of can't be read: nothing takes it back there";
+            Finding::new(Error, what)
+                .seen(RECEIPTS, "", error)
+                .hand("take the host back into its pools by hand, then run the next line")
+                .run(format!("mv {RECEIPTS} {RECEIPTS}.damaged"))
+        }
+        (None, Some(book)) if !facts.draining && !book.receipts.is_empty() => {
+            let pools: Vec<&str> = book
+                .receipts
+                .iter()
+                .map(|receipt| receipt.pool.name.as_str())
+                .collect();
+            let what = format!(
+                "this host is still out of {} since an earlier drain",
+                pools.join(", ")
+            );
+            Finding::new(Warning, what)
+                .seen(RECEIPTS, "drain", &book.drain)
+                .unit(facts, REJOIN, "ActiveState")
+                .run("drainctl rejoin")
+        }
+        _ => return Vec::new(),
+    };
+    vec![finding]
+}
+
+pub(super) fn rejoin(facts: &Facts) -> Vec<Finding> {
+    if facts.get(REJOIN, "ActiveState") != "failed" {
+        return Vec::new();
+    }
+    let what = "the way back into the pools failed at its last try";
+    let finding = Finding::new(Warning, what)
+        .unit(facts, REJOIN, "ActiveState")
+        .unit(facts, REJOIN, "Result")
+        .run(format!(
+            "systemctl reset-failed {REJOIN} && systemctl start {REJOIN}"
+        ));
+    vec![finding]
+}
+
+pub(super) fn leftovers(facts: &Facts) -> Vec<Finding> {
+    let finding = |(unit, pid, name): &(String, u32, String)| {
+        let what = format!(
+            "process {pid} ({name}) of {unit} is no program of its supervisord, which won't stop it: it lives until everything it needs is gone"
+        );
+        Finding::new(Warning, what)
+            .seen(unit, "ControlGroup", facts.get(unit, "ControlGroup"))
+            .run(format!("drainctl drain && kill {pid} && drainctl rejoin"))
+    };
+    facts.leftovers.iter().map(finding).collect()
+}
+
+pub(super) fn lasting(facts: &Facts) -> Vec<Finding> {
+    if !facts.volatile {
+        return Vec::new();
+    }
+    let what = "what a drain has to remember is lost at a reboot: nothing takes this host back into its pools";
+    let finding = Finding::new(Warning, what)
+        .seen(STATE_DIR, "", "lies in memory")
+        .hand(format!("mount a disk at {STATE_DIR}"));
+    vec![finding]
+}
+
+pub(super) fn scheduled(facts: &Facts) -> Vec<Finding> {
+    let Some(text) = &facts.scheduled else {
+        return Vec::new();
+    };
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    };
+    let mode = value("MODE").unwrap_or("shutdown");
+    let at = value("USEC").and_then(|usec| usec.parse::<i64>().ok());
+    let at = at.and_then(|usec| jiff::Timestamp::from_microsecond(usec).ok());
+    let at = at.map_or_else(
+        || "some time".to_owned(),
+        |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+    );
+    let finding = Finding::new(Info, format!("a {mode} is asked for at {at}"))
+        .seen("/run/systemd/shutdown/scheduled", "MODE", mode)
+        .run("shutdown -c");
+    vec![finding]
+}

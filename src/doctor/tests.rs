@@ -1,0 +1,412 @@
+//! Each check: a host broken in exactly that way, and a healthy one on which nothing is found.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::PoolSpec;
+use crate::pools::{Membership, PoolErrorKind, Said};
+use crate::receipts::{Book, Receipt};
+use crate::systemd::find;
+
+const HOOK: &str = crate::systemd::HOOK;
+const REJOIN: &str = crate::systemd::REJOIN;
+
+/// Properties of one unit, a line each.
+fn unit(facts: &mut Facts, name: &str, lines: &str) {
+    let properties = facts.units.entry(name.to_owned()).or_default();
+    for line in lines.lines().map(str::trim) {
+        if let Some((key, value)) = line.split_once('=') {
+            properties.insert(key.to_owned(), value.to_owned());
+        }
+    }
+}
+
+fn found(unit: &str, why: &str) -> find::Found {
+    find::Found {
+        unit: unit.to_owned(),
+        why: why.to_owned(),
+    }
+}
+
+fn consul() -> PoolSpec {
+    PoolSpec {
+        name: "consul".to_owned(),
+        kind: "consul".to_owned(),
+        limit: Duration::from_secs(15),
+        settings: serde_json::json!({}),
+    }
+}
+
+/// A host on which all is well.
+fn healthy() -> Facts {
+    let mut facts = Facts {
+        version: 252,
+        targets: vec!["supervisor.service".to_owned()],
+        supervisors: vec![found("supervisor.service", "supervisord is its process 30")],
+        agent: Some(found(
+            "consul.service",
+            "its process 40 is the Consul agent",
+        )),
+        stop_limits: vec![(
+            "supervisor.service".to_owned(),
+            "web".to_owned(),
+            Duration::from_secs(10),
+        )],
+        pools: vec![Said {
+            name: "consul".to_owned(),
+            kind: "consul".to_owned(),
+            membership: Some(Membership::In),
+            error: None,
+            fault: None,
+        }],
+        ..Facts::default()
+    };
+    facts.settings.pools = vec![consul()];
+    let names = ["supervisor.service", "consul.service", "networking.service"];
+    facts.order.outlive = names.map(str::to_owned).into();
+    facts.order.may_stop = ["cron.service".to_owned()].into();
+    unit(
+        &mut facts,
+        HOOK,
+        "LoadState=loaded
+         ActiveState=active
+         SubState=exited
+         UnitFileState=enabled
+         NeedDaemonReload=no
+         DropInPaths=/etc/systemd/system/drain-connections.service.d/10-order.conf
+         After=supervisor.service consul.service network.target
+         PartOf=supervisor.service
+         WantedBy=supervisor.service
+         Type=oneshot
+         RemainAfterExit=yes
+         ExecStop={ path=/usr/bin/drainctl ; argv[]=/usr/bin/drainctl drain ; status=0/0 }
+         NotifyAccess=exec
+         TimeoutStopUSec=1min 30s
+         CapabilityBoundingSet=cap_dac_override cap_dac_read_search cap_sys_ptrace
+         RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX
+         PrivateNetwork=no
+         PrivateUsers=no
+         ProcSubset=all
+         DynamicUser=no",
+    );
+    unit(
+        &mut facts,
+        REJOIN,
+        "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\nResult=success",
+    );
+    unit(
+        &mut facts,
+        "supervisor.service",
+        "LoadState=loaded\nActiveState=active\nTimeoutStopUSec=1min 30s\nControlGroup=/system.slice/supervisor.service",
+    );
+    unit(&mut facts, "consul.service", "ActiveState=active");
+    for end in ["poweroff.target", "reboot.target"] {
+        unit(&mut facts, end, "JobTimeoutUSec=30min");
+    }
+    facts
+}
+
+/// The report of a host, on which `change` is all that is wrong.
+fn report(change: impl FnOnce(&mut Facts)) -> String {
+    let mut facts = healthy();
+    change(&mut facts);
+    let mut out = Vec::new();
+    print(&facts, &examine(&facts), false, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let bad = text.lines().filter(|line| !line.contains(" ok       "));
+    bad.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn a_healthy_host_has_a_line_for_each_section_and_nothing_else() {
+    let mut out = Vec::new();
+    print(&healthy(), &examine(&healthy()), false, &mut out).unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+    hook     ok       ready to drain, and allowed to see what it has to
+    order    ok       what the drain needs is stopped after it
+    limits   ok       no time limit cuts the drain short
+    pools    ok       each answers, and knows this host
+    state    ok       nothing is left over
+    "#);
+}
+
+#[test]
+fn everything_that_was_looked_at_is_shown_on_request() {
+    let mut out = Vec::new();
+    print(&healthy(), &examine(&healthy()), true, &mut out).unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+    hook     ok       ready to drain, and allowed to see what it has to
+    order    ok       what the drain needs is stopped after it
+                      outlive the drain: consul.service networking.service supervisor.service
+                      may stop at once:  cron.service
+    limits   ok       no time limit cuts the drain short
+                      leaving consul                         15 s           limit of [pool.consul]
+                      settling                               20 s           [settle] max
+                      the whole drain before a shutdown      5 min 0 s      [deadline] shutdown
+                      the whole drain before a restart       1 min 0 s      [deadline] restart
+                      the drain without a sign of life       1 min 30 s     TimeoutStopSec= of drain-connections.service
+                      the end of web                         10 s           stopwaitsecs in the configuration of supervisor.service
+                      the end of supervisor.service          1 min 30 s     TimeoutStopSec= of supervisor.service
+                      a shutdown by poweroff.target          30 min 0 s     JobTimeoutSec= of poweroff.target
+                      a shutdown by reboot.target            30 min 0 s     JobTimeoutSec= of reboot.target
+    pools    ok       each answers, and knows this host
+    state    ok       nothing is left over
+    "#);
+}
+
+/// A check's name, what the host is broken by, and how.
+type Broken = (&'static str, &'static str, fn(&mut Facts));
+
+/// At least one a check.
+const BROKEN: &[Broken] = &[
+    ("hook-loaded", "no hook", |f| {
+        f.units.remove(HOOK);
+        unit(f, HOOK, "LoadState=not-found");
+    }),
+    ("hook-loaded", "masked", |f| {
+        unit(f, HOOK, "LoadState=masked")
+    }),
+    ("hook-stop", "no ExecStop", |f| unit(f, HOOK, "ExecStop=")),
+    ("hook-stop", "two commands by a drop-in", |f| {
+        unit(
+            f,
+            HOOK,
+            "DropInPaths=/etc/systemd/system/drain-connections.service.d/x.conf",
+        );
+        let hook = f.units.get_mut(HOOK).unwrap();
+        hook.get_mut("ExecStop")
+            .unwrap()
+            .push_str("\n{ path=/bin/sleep }");
+    }),
+    ("hook-stop", "another type", |f| {
+        unit(f, HOOK, "Type=simple")
+    }),
+    ("hook-stop", "does not remain", |f| {
+        unit(f, HOOK, "RemainAfterExit=no")
+    }),
+    ("hook-enabled", "disabled", |f| {
+        unit(f, HOOK, "UnitFileState=disabled")
+    }),
+    ("hook-enabled", "no rejoin", |f| {
+        f.units.remove(REJOIN);
+    }),
+    ("hook-active", "stopped", |f| {
+        unit(f, HOOK, "ActiveState=inactive")
+    }),
+    ("hook-wanted", "by another", |f| {
+        unit(f, HOOK, "WantedBy=multi-user.target")
+    }),
+    ("hook-restart", "part of another", |f| {
+        unit(f, HOOK, "PartOf=supervisord.service")
+    }),
+    ("hook-sandbox", "no capability", |f| {
+        unit(f, HOOK, "CapabilityBoundingSet=cap_sys_ptrace")
+    }),
+    ("hook-sandbox", "no netlink", |f| {
+        unit(f, HOOK, "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6")
+    }),
+    ("hook-sandbox", "netlink denied", |f| {
+        unit(f, HOOK, "RestrictAddressFamilies=~AF_NETLINK AF_PACKET")
+    }),
+    ("hook-sandbox", "own network", |f| {
+        unit(f, HOOK, "PrivateNetwork=yes")
+    }),
+    ("hook-sandbox", "own users", |f| {
+        unit(f, HOOK, "PrivateUsers=yes")
+    }),
+    ("hook-sandbox", "not root", |f| {
+        unit(f, HOOK, "DynamicUser=yes")
+    }),
+    ("hook-sandbox", "no tables", |f| {
+        unit(f, HOOK, "ProcSubset=pid")
+    }),
+    ("hook-files", "edited", |f| {
+        f.changed = vec![crate::systemd::units::path(HOOK)]
+    }),
+    ("hook-reload", "not reloaded", |f| {
+        unit(f, HOOK, "NeedDaemonReload=yes")
+    }),
+    ("order-target", "wrong name", |f| {
+        f.order.outlive.remove("supervisor.service");
+    }),
+    ("order-target", "wrong name in the config", |f| {
+        f.no_target = Some("there is no unit supervisord.service on this host".to_owned());
+    }),
+    ("order-target", "one of two left out", |f| {
+        f.supervisors
+            .push(found("shop.service", "supervisord is its process 77"));
+    }),
+    ("order-outside", "by hand", |f| {
+        f.outside = vec!["supervisord (process 13) runs outside any service".to_owned()];
+    }),
+    ("order-circle", "before and after", |f| {
+        f.order.outlive.remove("supervisor.service");
+        f.order.circle = ["supervisor.service".to_owned()].into();
+        unit(f, "supervisor.service", "After=drain-connections.service");
+    }),
+    ("order-registry", "agent not held", |f| {
+        f.order.outlive.remove("consul.service");
+    }),
+    ("order-network", "network not held", |f| {
+        f.kept = vec!["redis.service".to_owned()];
+        f.order.may_stop = ["networking.service".to_owned()].into();
+    }),
+    ("order-mounts", "NFS not held", |f| {
+        f.remote_mounts = vec!["srv-a\\x2db.mount".to_owned()];
+        f.order.may_stop = ["srv-a\\x2db.mount".to_owned()].into();
+    }),
+    ("limit-heartbeat", "not heard", |f| {
+        unit(f, HOOK, "NotifyAccess=none")
+    }),
+    ("limit-heartbeat", "old systemd", |f| f.version = 235),
+    ("limit-shutdown", "too long", |f| {
+        f.settings.deadline.shutdown = Duration::from_mins(29);
+    }),
+    ("limit-shutdown", "a stop without a limit", |f| {
+        unit(f, "supervisor.service", "TimeoutStopUSec=infinity");
+    }),
+    ("limit-programs", "killed too early", |f| {
+        f.stop_limits[0].2 = Duration::from_mins(5);
+    }),
+    ("pool-answer", "agent gone", |f| {
+        said(f, PoolErrorKind::Unreachable)
+    }),
+    ("pool-answer", "token refused", |f| {
+        said(f, PoolErrorKind::Refused)
+    }),
+    ("pool-answer", "token file gone", |f| {
+        said(f, PoolErrorKind::Local)
+    }),
+    ("pool-member", "unknown node", |f| {
+        said(f, PoolErrorKind::NotMember)
+    }),
+    ("pool-member", "unknown host", |f| {
+        f.pools[0].membership = Some(Membership::NotMember);
+    }),
+    ("pool-out", "by somebody", |f| {
+        f.pools[0].membership = Some(Membership::Out);
+    }),
+    ("state-receipts", "still out", |f| {
+        f.pools[0].membership = Some(Membership::Out);
+        f.receipts = Some(Book {
+            version: 1,
+            drain: "20260101-000000-1".to_owned(),
+            target: crate::receipts::TargetMark::default(),
+            receipts: vec![Receipt {
+                pool: consul(),
+                written: jiff::Timestamp::UNIX_EPOCH,
+                before: serde_json::Value::Null,
+            }],
+        });
+    }),
+    ("state-receipts", "damaged", |f| {
+        f.unreadable = Some("expected value at line 1".to_owned())
+    }),
+    ("state-rejoin", "failed", |f| {
+        unit(f, REJOIN, "ActiveState=failed\nResult=exit-code")
+    }),
+    ("state-leftovers", "after a crash", |f| {
+        f.leftovers = vec![("supervisor.service".to_owned(), 77, "python3".to_owned())];
+    }),
+    ("state-lasting", "in memory", |f| f.volatile = true),
+    ("state-scheduled", "in a minute", |f| {
+        f.scheduled = Some("USEC=1795394400000000\nWARN_WALL=1\nMODE=poweroff\n".to_owned());
+    }),
+];
+
+fn said(facts: &mut Facts, kind: PoolErrorKind) {
+    facts.pools[0].membership = None;
+    facts.pools[0].error = Some("what it says".to_owned());
+    facts.pools[0].fault = Some(kind);
+}
+
+#[test]
+fn each_check_names_what_is_broken_and_only_that() {
+    let mut text = String::new();
+    for (name, how, change) in BROKEN {
+        let mut facts = healthy();
+        change(&mut facts);
+        let checks: Vec<&str> = examine(&facts).iter().map(|found| found.check).collect();
+        assert_eq!(checks, [*name], "{how}");
+        text += &format!("--- {name}: {how}\n{}", report(change));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn every_check_has_a_host_broken_that_way() {
+    for check in CHECKS {
+        assert!(
+            BROKEN.iter().any(|broken| broken.0 == check.name),
+            "{}",
+            check.name
+        );
+    }
+}
+
+#[test]
+fn no_finding_is_without_evidence_and_remedy() {
+    for (name, how, change) in BROKEN {
+        let mut facts = healthy();
+        change(&mut facts);
+        for found in examine(&facts) {
+            assert!(!found.finding.seen.is_empty(), "{name}: {how}");
+            assert!(!found.finding.mend.is_empty(), "{name}: {how}");
+        }
+    }
+}
+
+#[test]
+fn a_stopped_target_needs_no_active_hook() {
+    let text = report(|facts| {
+        unit(facts, HOOK, "ActiveState=inactive");
+        unit(facts, "supervisor.service", "ActiveState=inactive");
+        facts.supervisors.clear();
+        facts.stop_limits.clear();
+        facts.order.outlive.remove("supervisor.service");
+    });
+    assert_eq!(text, "");
+}
+
+#[test]
+fn an_agent_under_supervisord_and_one_that_no_pool_asks_need_no_order() {
+    let text = report(|facts| {
+        facts.agent = Some(found("supervisor.service", "its process"));
+        facts.order.outlive.remove("consul.service");
+    });
+    assert_eq!(text, "");
+    let text = report(|facts| {
+        facts.settings.pools.clear();
+        facts.order.outlive.remove("consul.service");
+    });
+    assert_eq!(text, "");
+}
+
+#[test]
+fn a_finding_as_json() {
+    let mut facts = healthy();
+    unit(&mut facts, HOOK, "ActiveState=inactive");
+    let json = serde_json::to_string_pretty(&examine(&facts)).unwrap();
+    insta::assert_snapshot!(json, @r#"
+    [
+      {
+        "check": "hook-active",
+        "section": "hook",
+        "severity": "error",
+        "what": "the hook is not active, and only what is active is stopped: nothing is drained at the next shutdown, and requests in flight are cut",
+        "seen": [
+          {
+            "of": "drain-connections.service",
+            "property": "ActiveState",
+            "value": "inactive"
+          }
+        ],
+        "mend": [
+          {
+            "run": "systemctl start drain-connections.service"
+          }
+        ]
+      }
+    ]
+    "#);
+}
