@@ -222,6 +222,10 @@ impl Machine {
         }
         if self.phase == Phase::Settling && self.settle.as_ref().is_some_and(|s| s.is_over(now)) {
             self.settled_at = Some(now);
+            if self.looking {
+                // Ended by its limit while a look hangs: what was seen before it is too old to end the drain.
+                self.in_flight = InFlight::Unknown;
+            }
             self.enter(Phase::Waiting, actions);
         }
         if self.phase == Phase::Waiting && self.nothing_owed(now) {
@@ -356,6 +360,23 @@ mod tests {
         assert_eq!(story.done, None);
         story.at(60_000, Input::Tick);
         assert_eq!(story.done, Some(Outcome::DeadlineHit));
+    }
+
+    #[test]
+    fn a_look_that_hangs_until_the_settle_is_over_counts_as_unknown() {
+        let mut story = Story::new(0);
+        story.at(0, Input::Tick);
+        story.at(1, whole(0, true, 0));
+        story.at(51, Input::Tick);
+        story.at(52, whole(0, true, 0));
+        assert_eq!(story.at(200, Input::Tick), [Action::Look(Depth::Whole)]);
+        story.at(20_000, Input::Tick);
+        assert_eq!(story.machine.phase(), Phase::Waiting);
+        assert_eq!(story.done, None, "the last answer is twenty seconds old");
+        story.at(21_000, whole(0, false, 0));
+        assert_eq!(story.done, None);
+        story.at(21_001, whole(0, false, 0));
+        assert_eq!(story.done, Some(Outcome::Drained));
     }
 
     #[test]
