@@ -66,7 +66,7 @@ impl Leaving {
         gate: &Receiver<()>,
         say: &mut impl FnMut(PoolStep),
     ) -> Result<Membership, Stopped> {
-        let before = match self.store.receipt(&self.spec.name) {
+        let before = match self.store.receipt(&self.spec) {
             // A drain that was killed has written it: what stands in the pool now may be our own work.
             Some(receipt) => receipt.before,
             None => self.retry(limit, say, |cx| self.pool.prepare(cx))?,

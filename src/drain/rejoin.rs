@@ -185,7 +185,7 @@ pub fn undo(
     let mut results = Vec::new();
     for receipt in receipts {
         let result = undo_one(root, &receipt, deadline.within(receipt.pool.limit))
-            .and_then(|rejoined| store.used(&receipt.pool.name).map(|()| rejoined));
+            .and_then(|rejoined| store.used(&receipt.pool).map(|()| rejoined));
         results.push((receipt.pool.name, result));
     }
     if let Err(error) = store.drop_empty() {

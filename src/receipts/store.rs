@@ -100,14 +100,14 @@ impl Store {
         self.lock().clone()
     }
 
-    /// The receipt of the pool `name`, if one waits to be used.
+    /// The receipt of `pool`, if one waits to be used. One of the same name whose settings were others then is another place's.
     #[must_use]
-    pub fn receipt(&self, name: &str) -> Option<Receipt> {
+    pub fn receipt(&self, pool: &PoolSpec) -> Option<Receipt> {
         let book = self.lock();
         book.as_ref()?
             .receipts
             .iter()
-            .find(|receipt| receipt.pool.name == name)
+            .find(|receipt| same_place(&receipt.pool, pool))
             .cloned()
     }
 
@@ -120,7 +120,7 @@ impl Store {
             if !book
                 .receipts
                 .iter()
-                .any(|kept| kept.pool.name == receipt.pool.name)
+                .any(|kept| same_place(&kept.pool, &receipt.pool))
             {
                 book.receipts.push(receipt);
             }
@@ -139,16 +139,20 @@ impl Store {
         })
     }
 
-    /// Removes the receipt of the pool `name`, which was used; the last one takes the file with it.
+    /// Removes the receipt of `pool`, which was used; the last one takes the file with it.
     ///
     /// # Errors
     /// The disk refused. Using a receipt twice is harmless.
-    pub fn used(&self, name: &str) -> anyhow::Result<()> {
+    pub fn used(&self, pool: &PoolSpec) -> anyhow::Result<()> {
+        self.keep_only(|receipt| !same_place(&receipt.pool, pool))
+    }
+
+    fn keep_only(&self, keep: impl Fn(&Receipt) -> bool) -> anyhow::Result<()> {
         let mut guard = self.lock();
         let Some(mut book) = guard.clone() else {
             return Ok(());
         };
-        book.receipts.retain(|receipt| receipt.pool.name != name);
+        book.receipts.retain(keep);
         if book.receipts.is_empty() {
             self.root
                 .remove(RECEIPTS)
@@ -171,7 +175,7 @@ impl Store {
             .as_ref()
             .is_some_and(|book| book.receipts.is_empty())
         {
-            self.used("")?;
+            self.keep_only(|_| true)?;
         }
         Ok(())
     }
@@ -206,6 +210,11 @@ impl Store {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Whether two specs reach the same place: its limit may have changed.
+fn same_place(one: &PoolSpec, other: &PoolSpec) -> bool {
+    (&one.name, &one.kind, &one.settings) == (&other.name, &other.kind, &other.settings)
 }
 
 fn read(root: &Root) -> anyhow::Result<Option<Book>> {
@@ -270,11 +279,28 @@ mod tests {
         let store = Store::open(&root).unwrap();
         store.add("one", receipt("a", json!(1))).unwrap();
         store.add("one", receipt("b", json!(1))).unwrap();
-        store.used("a").unwrap();
+        store.used(&receipt("a", json!(1)).pool).unwrap();
         assert!(root.exists(RECEIPTS));
-        store.used("b").unwrap();
+        store.used(&receipt("b", json!(1)).pool).unwrap();
         assert!(!root.exists(RECEIPTS));
         assert!(store.book().is_none());
+    }
+
+    #[test]
+    fn a_pool_whose_settings_have_changed_is_another_place_with_a_receipt_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Root::at(dir.path())).unwrap();
+        let old = receipt("edge", json!("old"));
+        let mut new = receipt("edge", json!("new"));
+        new.pool.settings = json!({ "path": "/elsewhere" });
+        store.add("one", old.clone()).unwrap();
+        assert_eq!(store.receipt(&new.pool), None);
+        store.add("two", new.clone()).unwrap();
+        let mut patient = new.pool.clone();
+        patient.limit = Duration::from_secs(99);
+        assert_eq!(store.receipt(&patient), Some(new.clone()));
+        store.used(&old.pool).unwrap();
+        assert_eq!(store.book().unwrap().receipts, [new]);
     }
 
     #[test]
