@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config;
-use crate::drain::rejoin;
+use crate::drain::{Outcome, rejoin};
 use crate::exit;
 use crate::pools::Rejoined;
-use crate::receipts::{Lock, Locked, Store};
+use crate::receipts::{Lock, Locked, Run, Store};
 use crate::world::{Deadline, Root};
 
 /// Take the host back into the pools that a drain took it out of, once the programs are up and well.
@@ -38,6 +38,7 @@ impl Rejoin {
             println!("nothing to rejoin: no drain has taken this host out of a pool");
             return Ok(exit::OK);
         };
+        let last = Run::read(root).map(|run| run.id);
         if !self.now {
             // What is undone comes from the receipts; of the config only the check counts, and a fault in it does not.
             let settings = config::load_or_last_good(root).0;
@@ -45,13 +46,34 @@ impl Rejoin {
                 println!("waiting: {missing}")
             })?;
         }
-        undo(root)
+        let lock = lock(root)?;
+        if drained_since(root, last.as_ref()) {
+            println!(
+                "a drain has taken this host out meanwhile: its receipts wait for the next rejoin"
+            );
+            return Ok(exit::OK);
+        }
+        undo_locked(root, lock)
     }
+}
+
+/// Whether a drain other than `last` has run, and holds this host out: by hand, while we waited for the programs.
+fn drained_since(root: &Root, last: Option<&String>) -> bool {
+    Run::read(root).is_some_and(|run| {
+        let nothing = matches!(
+            run.ended,
+            Some((Outcome::NothingToDo | Outcome::Aborted, _))
+        );
+        Some(&run.id) != last && !nothing
+    })
 }
 
 /// Uses every receipt, and says what came of each.
 pub(super) fn undo(root: &Root) -> anyhow::Result<u8> {
-    let _lock = lock(root)?;
+    undo_locked(root, lock(root)?)
+}
+
+fn undo_locked(root: &Root, _lock: Lock) -> anyhow::Result<u8> {
     let store = Store::open(root)?;
     let mut code = exit::OK;
     for (pool, result) in rejoin::undo(root, &store, Deadline::after(UNDO)) {
@@ -64,6 +86,10 @@ pub(super) fn undo(root: &Root) -> anyhow::Result<u8> {
             }
         }
     }
+    if code == exit::OK {
+        // A drain that was killed is over with that: the next one is another, with a deadline of its own.
+        Run::forget(root)?;
+    }
     Ok(code)
 }
 
@@ -75,5 +101,41 @@ fn lock(root: &Root) -> anyhow::Result<Lock> {
             Locked::Taken if deadline.passed() => anyhow::bail!("a drain is running"),
             Locked::Taken => std::thread::sleep(Duration::from_millis(50)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_that_began_while_a_rejoin_waits_keeps_the_host_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        assert!(!drained_since(&root, None));
+        let (mut run, _) = Run::begin_or_resume(&root);
+        let earlier = run.id.clone();
+        run.write(&root).unwrap();
+        assert!(!drained_since(&root, Some(&earlier)));
+        run.id.push_str("-later");
+        run.ended = Some((Outcome::Drained, exit::OK));
+        run.write(&root).unwrap();
+        assert!(drained_since(&root, Some(&earlier)));
+        assert!(drained_since(&root, None));
+        run.ended = Some((Outcome::NothingToDo, exit::OK));
+        run.write(&root).unwrap();
+        assert!(!drained_since(&root, Some(&earlier)));
+    }
+
+    #[test]
+    fn a_drain_that_was_killed_is_over_once_its_receipts_are_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let (mut run, _) = Run::begin_or_resume(&root);
+        run.limit = Duration::from_secs(3600);
+        run.write(&root).unwrap();
+        assert!(Run::begin_or_resume(&root).1);
+        undo(&root).unwrap();
+        assert!(!Run::begin_or_resume(&root).1);
     }
 }

@@ -63,6 +63,17 @@ impl Run {
         serde_json::from_str(&root.read(PATH, MOST_BYTES).ok()?).ok()
     }
 
+    /// Removes what a drain that was killed left: nobody is to take it over any more.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn forget(root: &Root) -> std::io::Result<()> {
+        if Self::read(root).is_some_and(|run| run.ended.is_none()) {
+            root.remove(PATH)?;
+        }
+        Ok(())
+    }
+
     /// Writes it.
     ///
     /// # Errors
