@@ -78,6 +78,8 @@ pub const EXTENSION: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_millis(800);
 /// What ending may take: the report on disk, the journal.
 const ENDING: Duration = Duration::from_millis(500);
+/// A pool that has not said by so long after its limit what became of it is given up.
+const LATE: Duration = Duration::from_secs(1);
 /// What undoing the leave may take.
 const UNDO: Duration = Duration::from_secs(20);
 
@@ -214,9 +216,21 @@ impl Engine<'_> {
             over: self.over.clone(),
             deadline: self.deadline.clone(),
         };
+        let limit = spec.limit + LATE;
+        let (resolve, resolved) = channel();
+        let (steps, step_of) = (tell.clone(), name.clone());
         std::thread::spawn(move || {
             let left = leaving.run(&closed, |step| {
-                let _ = tell.send(Message::Pool(name.clone(), step));
+                let _ = steps.send(Message::Pool(step_of.clone(), step));
+            });
+            resolve.send(left)
+        });
+        // A file system that hangs knows no deadline, and a thread that is gone tells nothing.
+        std::thread::spawn(move || {
+            let left = resolved.recv_timeout(limit).unwrap_or_else(|_| {
+                let error = "it hangs, or has ended, without an answer".to_owned();
+                let _ = tell.send(Message::Pool(name, PoolStep::Failed { error }));
+                false
             });
             tell.send(Message::Resolved(left))
         });
