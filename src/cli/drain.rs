@@ -8,7 +8,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config;
-use crate::drain::engine::{self, BEAT, EXTENSION, Message, Order, Request};
+use crate::drain::control::Request;
+use crate::drain::engine::{self, BEAT, EXTENSION, Message, Order};
 use crate::drain::join::{Joined, join};
 use crate::drain::{Outcome, Target};
 use crate::exit;
@@ -104,7 +105,7 @@ fn settings(root: &Root) -> (config::Settings, Vec<String>) {
 
 /// SIGTERM ends the wait. Ctrl-C undoes the leave, but not under systemd, where nobody types. A hang-up does nothing: a drain
 /// over SSH goes on when the connection breaks.
-fn hear_signals(as_hook: bool, tell: Sender<Message>) -> anyhow::Result<()> {
+pub(super) fn hear_signals(as_hook: bool, tell: Sender<Message>) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
@@ -113,7 +114,7 @@ fn hear_signals(as_hook: bool, tell: Sender<Message>) -> anyhow::Result<()> {
                 SIGINT if !as_hook => Request::Abort,
                 _ => Request::Skip,
             };
-            if tell.send(Message::Request(request)).is_err() {
+            if tell.send(Message::Request(request, None)).is_err() {
                 return;
             }
         }

@@ -1,13 +1,16 @@
 //! The command line: one file a verb.
 
+mod control;
 mod demo;
 mod doctor;
 mod drain;
 mod install;
+mod rehearse;
 mod rejoin;
 mod report;
 mod status;
 mod uninstall;
+mod watch;
 
 use std::time::Duration;
 
@@ -27,9 +30,6 @@ use crate::world::Root;
     errors"
 )]
 pub struct Opts {
-    /// Say more about what is done; twice for the calls to pools and the kernel.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -40,8 +40,12 @@ enum Verb {
     Uninstall(uninstall::Uninstall),
     Drain(drain::Drain),
     Rejoin(rejoin::Rejoin),
+    Rehearse(rehearse::Rehearse),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    Skip(control::Skip),
+    Extend(control::Extend),
+    Abort(control::Abort),
     Report(report::Report),
     Demo(demo::Demo),
 }
@@ -50,15 +54,18 @@ impl Opts {
     /// Runs the verb; the exit code.
     #[must_use]
     pub fn run(self) -> u8 {
-        start_log(self.verbose);
         let root = Root::host();
         let result = match self.verb {
             Verb::Install(verb) => verb.run(&root),
             Verb::Uninstall(verb) => verb.run(&root),
             Verb::Drain(verb) => verb.run(&root),
             Verb::Rejoin(verb) => verb.run(&root),
+            Verb::Rehearse(verb) => verb.run(&root),
             Verb::Status(verb) => verb.run(&root),
             Verb::Doctor(verb) => verb.run(&root),
+            Verb::Skip(verb) => verb.run(&root),
+            Verb::Extend(verb) => verb.run(&root),
+            Verb::Abort(verb) => verb.run(&root),
             Verb::Report(verb) => verb.run(&root),
             Verb::Demo(verb) => verb.run(),
         };
@@ -74,19 +81,6 @@ impl Opts {
             }
         }
     }
-}
-
-/// What is done inside goes to standard error, when asked for.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => return,
-        1 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 /// The error of everything that only root may do.

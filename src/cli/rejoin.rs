@@ -74,12 +74,17 @@ pub(super) fn undo(root: &Root) -> anyhow::Result<u8> {
 }
 
 fn undo_locked(root: &Root, _lock: Lock) -> anyhow::Result<u8> {
+    put_back(root, |line| println!("{line}"))
+}
+
+/// The same for those who hold the lock; `say` hears what worked.
+pub(super) fn put_back(root: &Root, say: impl Fn(&str)) -> anyhow::Result<u8> {
     let store = Store::open(root)?;
     let mut code = exit::OK;
     for (pool, result) in rejoin::undo(root, &store, Deadline::after(UNDO)) {
         match result {
-            Ok(Rejoined::Restored) => println!("{pool}: back in"),
-            Ok(Rejoined::LeftAlone(why)) => println!("{pool}: left alone: {why}"),
+            Ok(Rejoined::Restored) => say(&format!("{pool}: back in")),
+            Ok(Rejoined::LeftAlone(why)) => say(&format!("{pool}: left alone: {why}")),
             Err(error) => {
                 eprintln!("{pool}: not rejoined, the receipt stays: {error:#}");
                 code = exit::FAILED;

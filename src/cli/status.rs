@@ -1,10 +1,12 @@
-//! `status`: what would be waited for right now.
+//! `status`: what would be waited for right now; what is, while a drain runs.
 
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
+use super::watch;
 use crate::config::{self, Settings};
 use crate::drain::event::Looked;
 use crate::drain::looker;
@@ -17,13 +19,20 @@ use crate::systemd::{self, HOOK, REJOIN, UnitState};
 use crate::world::{Deadline, Root};
 use crate::{drain, exit, pools, report};
 
-/// What a drain would wait for right now, and what stands ready for it.
+/// What a drain would wait for right now, and what stands ready for it; while one runs, what that one sees.
+///
+/// As JSON, `drain` is what a running drain sees, and then the only field.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: drainctl status --json | jq '.looked.busy'")]
+#[command(
+    after_help = "Examples: drainctl status --json | jq '.looked.busy' · drainctl status --watch"
+)]
 pub(super) struct Status {
     /// As one JSON object.
     #[arg(long)]
     json: bool,
+    /// Show the drain that is running until it ends.
+    #[arg(long)]
+    watch: bool,
 }
 
 /// Two looks this far apart break the ties that one look can't.
@@ -60,6 +69,23 @@ impl Status {
     /// Not root; every fault of the config.
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("status")?;
+        if self.watch {
+            return watch::watch(root, self.json);
+        }
+        // The drain's own view, also where the config is broken by now or PID 1 can't be asked any more.
+        if let Some(now) = watch::now(root)? {
+            if self.json {
+                println!(
+                    "{}",
+                    serde_json::to_string_pretty(&json!({ "drain": now }))?
+                );
+            } else {
+                report::now::lines(&now)
+                    .iter()
+                    .for_each(|line| println!("{line}"));
+            }
+            return Ok(exit::OK);
+        }
         let settings = config::load(root)?.settings;
         let facts = Facts::gather(root, &settings)?;
         if self.json {
@@ -210,7 +236,10 @@ impl Facts {
             );
         }
         if let Some(run) = &self.running {
-            println!("drain    {} is running: {}", run.id, run.phase);
+            println!(
+                "drain    {} does not answer: killed, beginning or ending ({})",
+                run.id, run.phase
+            );
         }
         if let Some(book) = &self.receipts {
             let pools: Vec<&str> = book

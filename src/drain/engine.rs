@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::control::{Answer, Door, Request};
 use super::event::{Event, Phase, PoolStep, Report};
 use super::leave::Leaving;
 use super::looker::{Looker, Seen};
@@ -19,7 +20,7 @@ use crate::evidence::Glance;
 use crate::receipts::{Run, Store, boot_clock};
 use crate::systemd::{self, Notifier, Snapshot, UnitState};
 use crate::world::{Deadline, Root};
-use crate::{exit, pools};
+use crate::{exit, pools, report};
 
 /// What the threads tell.
 #[derive(Debug)]
@@ -34,19 +35,10 @@ pub enum Message {
     Seen(Box<Seen>),
     /// An answer to a look.
     Look(anyhow::Result<Glance>),
-    /// Somebody asks to end it.
-    Request(Request),
+    /// Somebody asks something of it, and may want an answer.
+    Request(Request, Option<Sender<Answer>>),
     /// Something went wrong on the side.
     Note(String),
-}
-
-/// What somebody asks of a running drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Go on at once.
-    Skip,
-    /// Undo it.
-    Abort,
 }
 
 /// How a drain is to be run.
@@ -82,6 +74,10 @@ const ENDING: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_secs(1);
 /// What undoing the leave may take.
 const UNDO: Duration = Duration::from_secs(20);
+/// poweroff.target and reboot.target force their way so long after they were asked for (`JobTimeoutSec=` in their units).
+const CEILING: Duration = Duration::from_mins(30);
+/// No other drain takes longer.
+const DAY: Duration = Duration::from_hours(24);
 
 /// A drain under way.
 struct Engine<'a> {
@@ -98,6 +94,8 @@ struct Engine<'a> {
     /// The watchdog ends with it.
     alive: Option<Sender<()>>,
     unresolved: usize,
+    /// Those who ask come in here.
+    door: Option<Door>,
 }
 
 /// Runs the drain to its end. The caller holds the lock, and tells `requests` what is asked of the drain meanwhile. Every event goes
@@ -131,8 +129,10 @@ pub fn run(
         deadline: Arc::new(RwLock::new(began + order.settings.deadline.shutdown)),
         alive: None,
         unresolved: 0,
+        door: None,
     };
     let gates = engine.prepare();
+    engine.open_door();
     let (cause, units, early) = match &order.target {
         Target::Units(_) => {
             let (snapshot, early) = engine.await_snapshot();
@@ -201,6 +201,14 @@ impl Engine<'_> {
             }
         }
         gates
+    }
+
+    /// Control is a help: without it the drain goes on.
+    fn open_door(&mut self) {
+        match Door::open(&self.order.state, self.tell.clone()) {
+            Ok(door) => self.door = Some(door),
+            Err(error) => self.order_note(format!("can't be controlled while it runs: {error}")),
+        }
     }
 
     fn start_leaving(&self, spec: &PoolSpec, pool: Box<dyn pools::Pool>) -> Sender<()> {
@@ -407,15 +415,59 @@ impl Engine<'_> {
                 });
                 Some(Input::Blind)
             }
-            Message::Request(Request::Skip) => Some(Input::Skip),
-            Message::Request(Request::Abort) if self.run.cause.is_shutdown() => {
-                self.order_note(
-                    "the machine is going down: it can't be undone, only skipped".to_owned(),
-                );
-                None
+            Message::Request(request, reply) => {
+                let (answer, input) = self.answer(request);
+                match (reply, answer) {
+                    (Some(reply), answer) => drop(reply.send(answer)),
+                    (None, Answer::Refused(why)) => self.order_note(why),
+                    (None, _) => {}
+                }
+                input
             }
-            Message::Request(Request::Abort) => Some(Input::Abort),
         }
+    }
+
+    /// What is said to a request, and what it means for the machine.
+    fn answer(&mut self, request: Request) -> (Answer, Option<Input>) {
+        let done = |text: &str, input| (Answer::Done(text.to_owned()), Some(input));
+        let refused = |text: String| (Answer::Refused(text), None);
+        match request {
+            Request::Status => {
+                let left = Deadline::at(self.end_at()).left();
+                let now = self.story.now(self.began.elapsed(), left);
+                (Answer::Status(Box::new(now)), None)
+            }
+            _ if self.over.load(Ordering::Relaxed) => refused("it is ending already".to_owned()),
+            Request::Skip => done("going on at once", Input::Skip),
+            Request::Abort if self.run.cause.is_shutdown() => {
+                refused("the machine is going down: it can't be undone, only skipped".to_owned())
+            }
+            Request::Abort => done("undoing it", Input::Abort),
+            Request::Extend { by } => {
+                let used = boot_clock().saturating_sub(self.run.began);
+                let end = used + Deadline::at(self.end_at()).left();
+                match extended(self.run.cause, end, by) {
+                    Ok(end) => {
+                        self.extend(by);
+                        let left = report::age(end - used);
+                        done(&format!("{left} left now"), Input::Extend(by))
+                    }
+                    Err(why) => refused(why),
+                }
+            }
+        }
+    }
+
+    fn extend(&mut self, by: Duration) {
+        *self
+            .deadline
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) += by;
+        self.run.limit += by;
+        self.say(Event::Extended {
+            by,
+            limit: self.run.limit,
+        });
     }
 
     fn seen(&mut self, seen: Seen) {
@@ -449,7 +501,7 @@ impl Engine<'_> {
     fn say(&mut self, event: Event) {
         let at = self.began.elapsed();
         self.story.take(at, &event);
-        if let Event::Began { .. } | Event::Phase { .. } = event {
+        if let Event::Began { .. } | Event::Phase { .. } | Event::Extended { .. } = event {
             self.run.phase = self.story.phase().to_string();
             // For those who watch; the drain itself does not need it.
             let _ = self.run.write(&self.order.state);
@@ -500,6 +552,13 @@ impl Engine<'_> {
     /// Takes the host back into the pools it was taken out of; whether that worked.
     fn undo(&mut self) -> bool {
         let deadline = Deadline::after(UNDO);
+        // An undo that began in time is not cut short by the drain's own deadline.
+        let mut end = self
+            .deadline
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *end = deadline.instant().max(*end);
+        drop(end);
         // A pool still being left must not be left after it was rejoined.
         while self.unresolved > 0 {
             match self.inbox.recv_timeout(deadline.left()) {
@@ -526,6 +585,24 @@ impl Engine<'_> {
     }
 }
 
+/// When a drain that would end at `end` since its beginning ends with `by` more; or why it may not have that.
+fn extended(cause: Cause, end: Duration, by: Duration) -> Result<Duration, String> {
+    let (most, why) = if cause.is_shutdown() {
+        (CEILING, "then systemd ends every process by force")
+    } else {
+        (DAY, "no drain takes longer")
+    };
+    let longer = end.saturating_add(by);
+    if longer <= most {
+        return Ok(longer);
+    }
+    Err(format!(
+        "that would be more than {} since it began, and {why}; at most {} more can be had",
+        report::age(most),
+        report::age(most.saturating_sub(end))
+    ))
+}
+
 /// Ends the process shortly after the drain's deadline, should anything keep the loop from doing it.
 fn watchdog(deadline: Arc<RwLock<Instant>>, watched: Receiver<()>) {
     std::thread::spawn(move || {
@@ -542,4 +619,22 @@ fn watchdog(deadline: Arc<RwLock<Instant>>, watched: Receiver<()>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shutdown_is_not_extended_beyond_the_ceiling_of_its_target() {
+        let minutes = Duration::from_mins;
+        let extend = |cause, end, by| extended(cause, minutes(end), minutes(by));
+        assert_eq!(extend(Cause::Poweroff, 5, 25), Ok(minutes(30)));
+        assert_eq!(extend(Cause::ByHand, 5, 60), Ok(minutes(65)));
+        for cause in [Cause::Poweroff, Cause::Reboot, Cause::Unknown] {
+            let why = extend(cause, 5, 26).unwrap_err();
+            assert!(why.ends_with("at most 25 min 0 s more can be had"), "{why}");
+        }
+        assert!(extended(Cause::Restart, minutes(5), Duration::MAX).is_err());
+    }
 }

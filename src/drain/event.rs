@@ -50,6 +50,13 @@ pub enum Event {
         /// Which.
         phase: Phase,
     },
+    /// Somebody gave it more time.
+    Extended {
+        /// So much more.
+        by: Duration,
+        /// The most it may take now.
+        limit: Duration,
+    },
     /// All watched connections were looked at.
     Looked(Looked),
     /// A look failed; what is in flight is unknown.

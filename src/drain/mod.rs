@@ -2,6 +2,7 @@
 //! (`outcome`).
 
 pub mod cause;
+pub mod control;
 pub mod engine;
 pub mod event;
 pub mod join;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::control::Now;
 use super::event::{Event, Looked, Phase, PoolReport, PoolStep, Report};
 use super::outcome::Count;
 use super::{Cause, Outcome};
@@ -11,6 +12,10 @@ use crate::config::PoolSpec;
 
 /// The format of reports.
 const VERSION: u32 = 1;
+/// So many connections are named to those who ask while it runs.
+const SHOWN_HELD: usize = 32;
+/// And so many notes.
+const SHOWN_NOTES: usize = 4;
 
 /// What has happened so far.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub struct Story {
     pools: Vec<PoolReport>,
     notes: Vec<String>,
     looked: Option<Looked>,
+    looked_at: Duration,
     arrived_in_settle: u64,
     most_in_flight: u64,
     last_busy: Option<Duration>,
@@ -41,6 +47,7 @@ impl Story {
             pools: Vec::new(),
             notes: Vec::new(),
             looked: None,
+            looked_at: Duration::ZERO,
             arrived_in_settle: 0,
             most_in_flight: 0,
             last_busy: None,
@@ -74,7 +81,7 @@ impl Story {
                     self.notes.push(text);
                 }
             }
-            Event::Ended(_) => {}
+            Event::Extended { .. } | Event::Ended(_) => {}
         }
     }
 
@@ -104,6 +111,7 @@ impl Story {
             self.last_busy = Some(at);
         }
         self.looked = Some(looked.clone());
+        self.looked_at = at;
     }
 
     /// Something is known to be in flight still.
@@ -136,6 +144,28 @@ impl Story {
                 format!("{phase}: {in_flight}, {left} s left")
             }
             None => format!("{phase}: what is in flight is unknown, {left} s left"),
+        }
+    }
+
+    /// What is seen now, for those who ask while it runs.
+    #[must_use]
+    pub fn now(&self, took: Duration, left: Duration) -> Now {
+        let mut looked = self.looked.clone();
+        if let Some(looked) = &mut looked {
+            looked.held.truncate(SHOWN_HELD);
+        }
+        let skipped = self.notes.len().saturating_sub(SHOWN_NOTES);
+        Now {
+            id: self.id.clone(),
+            cause: self.cause,
+            phase: self.phase(),
+            took,
+            left,
+            units: self.units.clone(),
+            pools: self.pools.clone(),
+            looked,
+            looked_ago: took.saturating_sub(self.looked_at),
+            notes: self.notes[skipped..].to_vec(),
         }
     }
 

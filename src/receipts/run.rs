@@ -63,6 +63,14 @@ impl Run {
         serde_json::from_str(&root.read(PATH, MOST_BYTES).ok()?).ok()
     }
 
+    /// Takes it away, however it stands: whoever waited for it runs a drain of its own.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn withdraw(root: &Root) -> std::io::Result<()> {
+        root.remove(PATH).map(drop)
+    }
+
     /// Removes what a drain that was killed left: nobody is to take it over any more.
     ///
     /// # Errors

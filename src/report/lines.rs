@@ -125,6 +125,11 @@ pub fn lines(event: &Event) -> Vec<(Level, String)> {
             vec![(level, words::pool(pool, step))]
         }
         Event::Phase { phase } => info(phase.to_string()),
+        Event::Extended { by, limit } => info(format!(
+            "{} more: at most {} in all",
+            words::age(*by),
+            words::age(*limit)
+        )),
         Event::Blind { error } => {
             vec![(
                 Level::Warning,

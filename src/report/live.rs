@@ -34,7 +34,7 @@ impl Live {
     /// An event, with the time since the drain began.
     pub fn take(&mut self, at: Duration, event: &Event) {
         match event {
-            Event::Began { limit, .. } => self.limit = *limit,
+            Event::Began { limit, .. } | Event::Extended { limit, .. } => self.limit = *limit,
             Event::Phase { phase } => self.phase = *phase,
             _ => {}
         }

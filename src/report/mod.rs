@@ -4,6 +4,8 @@ mod journal;
 mod json;
 mod lines;
 mod live;
+/// A running drain, as people are told of it.
+pub mod now;
 mod words;
 
 use std::io::IsTerminal;

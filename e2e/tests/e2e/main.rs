@@ -2,6 +2,7 @@
 
 mod baseline;
 mod broken;
+mod control;
 mod doctor;
 mod drill;
 mod firewall;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         broken::CASES,
         firewall::CASES,
         quiet::CASES,
+        control::CASES,
         install::CASES,
         doctor::CASES,
         baseline::CASES,
