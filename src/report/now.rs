@@ -74,7 +74,7 @@ mod tests {
     fn it_says_what_holds_the_drain_and_why_in_80_columns() {
         let held = Held {
             program: "app".to_owned(),
-            peer: "[fe80::aaaa:bbbb:cccc:dddd]:51234".parse().unwrap(),
+            peer: "[2001:db8::17]:51234".parse().unwrap(),
             local: "10.0.0.1:80".parse().unwrap(),
             age: Duration::from_secs(72),
             received: 10,
@@ -114,7 +114,7 @@ mod tests {
         pool     consul (consul): out, it says so itself
         pool     other (consul): connection refused
         seen     4 s ago:
-        holds    app  [fe80::aaaa:bbbb:cccc:dddd]:51234  1 min 12 s: request not answered
+        holds    app  [2001:db8::17]:51234  1 min 12 s: request not answered
                  and 39 more
         ");
         assert!(lines(&now).iter().all(|line| line.chars().count() < 80));
