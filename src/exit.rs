@@ -10,14 +10,15 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The deadline came with requests in flight, or with their number unknown.
 pub const DEADLINE: u8 = 3;
-/// Drained, but a pool could not be left.
+/// Drained, but a pool could not be left, or traffic went on although every pool was.
 pub const POOL: u8 = 4;
 /// Skipped or aborted.
 pub const SKIPPED: u8 = 5;
 /// Doctor found errors.
 pub const UNSOUND: u8 = 6;
 
-/// The exit code of a drain that ended with `outcome`; `left` is false when a pool could not be left.
+/// The exit code of a drain that ended with `outcome`; `left` is false when a pool could not be left, or
+/// traffic went on.
 #[must_use]
 pub fn of(outcome: Outcome, left: bool) -> u8 {
     match outcome {

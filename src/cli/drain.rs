@@ -94,10 +94,11 @@ fn join_first(root: &Root, as_hook: bool) -> anyhow::Result<Joined> {
 fn settings(root: &Root) -> (config::Settings, Vec<String>) {
     match config::load(root) {
         Ok(loaded) => {
-            let kept = config::keep_last_good(root, &loaded).err();
-            let note = kept
-                .map(|error| format!("the settings can't be kept as the last good ones: {error}"));
-            (loaded.settings, note.into_iter().collect())
+            let settings = loaded.settings.clone();
+            // A disk that hangs must not hold up the drain, which has no watchdog yet.
+            let root = root.clone();
+            std::thread::spawn(move || config::keep_last_good(&root, &loaded));
+            (settings, Vec::new())
         }
         Err(_) => config::load_or_last_good(root),
     }

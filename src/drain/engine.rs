@@ -515,7 +515,7 @@ impl Engine<'_> {
         if outcome == Outcome::Aborted && !self.undo() {
             outcome = Outcome::Skipped;
         }
-        let left = self.story.all_left() || matches!(outcome, Outcome::NothingToDo);
+        let left = matches!(outcome, Outcome::NothingToDo) || self.story.traffic_stopped();
         let code = exit::of(outcome, left);
         let report = self
             .story

@@ -20,7 +20,7 @@ const PACE: Duration = Duration::from_millis(250);
 const CALL: Duration = Duration::from_secs(5);
 /// Once every program runs, the ports that the drain saw may take this long to listen again. After that they are taken for
 /// gone with a change of the config: what counts then are the pool's own checks.
-const PORTS: Duration = Duration::from_secs(30);
+const PORTS: Duration = Duration::from_secs(120);
 
 /// Waits until the target is well again. `say` hears what is waited for, each time that changes.
 ///

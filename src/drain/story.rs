@@ -127,10 +127,11 @@ impl Story {
             .map_or(Phase::Leaving, |(phase, _)| *phase)
     }
 
-    /// Whether every pool is known to send nothing more.
+    /// Whether every pool is known to send nothing more, and the sockets agree: nothing is in flight.
     #[must_use]
-    pub fn all_left(&self) -> bool {
-        self.pools.iter().all(|pool| pool.out.is_some())
+    pub fn traffic_stopped(&self) -> bool {
+        let quiet = self.looked.as_ref().is_some_and(|looked| looked.busy == 0);
+        quiet && self.pools.iter().all(|pool| pool.out.is_some())
     }
 
     /// One line for `systemctl status`.

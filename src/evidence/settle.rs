@@ -39,12 +39,15 @@ impl Settle {
         self.looked = None;
     }
 
-    /// Whether it is over.
+    /// Whether it is over: nothing arrives any more, or its limit has come.
     #[must_use]
     pub fn is_over(&self, now: Instant) -> bool {
-        if now >= self.began + self.limits.max {
-            return true;
-        }
+        self.is_quiet() || now >= self.latest()
+    }
+
+    /// Whether nothing has arrived for long enough.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
         let quiet_since = self.last_arrival.unwrap_or(self.began);
         // Without a look since, silence is only assumed.
         self.looked.is_some_and(|looked| {

@@ -143,7 +143,8 @@ const MOST_CUT: usize = 20;
 fn headline(report: &Report) -> &'static str {
     let left = report.pools.iter().all(|pool| pool.out.is_some());
     match report.outcome {
-        Outcome::Drained if left => "drained",
+        Outcome::Drained if left && report.in_flight.is_zero() => "drained",
+        Outcome::Drained if left => "drained, but traffic went on after every pool was left",
         Outcome::Drained => "drained, but not every pool could be left",
         Outcome::DeadlineHit => "DEADLINE HIT",
         Outcome::Skipped => "skipped",
