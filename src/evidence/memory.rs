@@ -23,8 +23,8 @@ struct Entry {
     segments: Segments,
     /// `segments` at the last look before payload arrived.
     segments_before: Segments,
-    /// Milliseconds since `began` at which the last payload had been sent.
-    sent_at: u32,
+    /// Since when, in milliseconds before the last look, nothing had been sent.
+    silence: u32,
     longest_pause: u32,
     /// Milliseconds since `began` at which the current request began to arrive.
     asked_at: u32,
@@ -83,7 +83,7 @@ impl Memory {
         let sent = low(seen.sent);
         let now =
             low(u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX));
-        let sent_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.sent));
+        let silence = seen.ages.map_or(0, |ages| ages.sent);
         let asked_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.received));
         let age = |asked_at: u32| Duration::from_millis(now.wrapping_sub(asked_at).into());
         let answering = seen.ages.is_some_and(has_answered);
@@ -101,7 +101,7 @@ impl Memory {
                     sent,
                     segments,
                     segments_before: Segments::default(),
-                    sent_at,
+                    silence,
                     longest_pause: 0,
                     asked_at,
                     round,
@@ -144,7 +144,8 @@ impl Memory {
             }
             entry.longest_pause = 0;
         } else if sent_more && entry.answering {
-            entry.longest_pause = entry.longest_pause.max(sent_at.wrapping_sub(entry.sent_at));
+            // At least as long as the silence that the last look saw; between two looks far apart there may have been many.
+            entry.longest_pause = entry.longest_pause.max(entry.silence);
         }
         let history = History {
             since: seen
@@ -157,7 +158,7 @@ impl Memory {
         entry.received = received;
         entry.sent = sent;
         entry.segments = segments;
-        entry.sent_at = sent_at;
+        entry.silence = silence;
         entry.answering = answering;
         entry.nothing_pending = nothing_pending;
         entry.round = round;
@@ -333,9 +334,13 @@ mod tests {
         lab.look(0, 1, &seen(10, 10, 0, (100, 300, 100)));
         // The time until the answer begins is not a pause in it.
         lab.look(1000, 1, &seen(10, 20, 0, (1100, 50, 50)));
+        lab.look(1350, 1, &seen(10, 20, 0, (1450, 400, 400)));
         let noted = lab.look(1400, 1, &seen(10, 30, 0, (1500, 10, 10)));
-        assert_eq!(noted.history.longest_pause, 440);
-        let noted = lab.look(1500, 1, &seen(20, 30, 0, (10, 110, 10)));
+        assert_eq!(noted.history.longest_pause, 400);
+        // Looked at again much later: what was sent in between came in no one knows how many bursts.
+        let noted = lab.look(6400, 1, &seen(10, 90, 0, (6500, 10, 10)));
+        assert_eq!(noted.history.longest_pause, 400);
+        let noted = lab.look(6500, 1, &seen(20, 90, 0, (10, 110, 10)));
         assert_eq!(noted.history.longest_pause, 0);
     }
 
