@@ -14,6 +14,8 @@ use crate::world::Root;
 
 /// What the target listens on is looked up again this often: a program may have been restarted.
 const REDISCOVER: Duration = Duration::from_secs(5);
+/// And takes one part in this many of the time at most: every open file of the target is looked at.
+const REDISCOVER_SHARE: u32 = 200;
 
 /// What it found before its first look.
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl Looker {
 struct Eye {
     looker: Looker,
     programs: Programs,
+    /// With the instant at which it is to look again for what the target listens on.
     watch: Option<(Watch, Instant)>,
     told: bool,
 }
@@ -87,7 +90,7 @@ impl Eye {
             pools,
         } = &self.looker;
         let name = |pid| self.programs.name(root, pid);
-        let (watch, discovered) = match &mut self.watch {
+        let (watch, rediscover) = match &mut self.watch {
             Some(watch) => watch,
             none => {
                 let ports = pools.iter().filter_map(local_port).collect();
@@ -109,12 +112,14 @@ impl Eye {
                             .collect(),
                     })));
                 }
-                none.insert((watch, Instant::now()))
+                none.insert((watch, Instant::now() + REDISCOVER))
             }
         };
-        if depth == Depth::Whole && discovered.elapsed() >= REDISCOVER {
+        let began = Instant::now();
+        if depth == Depth::Whole && began >= *rediscover {
             watch.discover(&name)?;
-            *discovered = Instant::now();
+            let pause = REDISCOVER.max(began.elapsed() * REDISCOVER_SHARE);
+            *rediscover = Instant::now() + pause;
         }
         watch.look(depth)
     }
