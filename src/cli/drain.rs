@@ -53,7 +53,8 @@ impl Drain {
                 Joined::TakeOver(lock) => lock,
             },
         };
-        let (settings, notes) = settings(root);
+        let (tell, inbox) = channel();
+        let (settings, notes) = settings(root, &tell);
         let order = Order {
             root: root.clone(),
             state: root.clone(),
@@ -63,7 +64,6 @@ impl Drain {
             as_hook,
             limit: self.deadline,
         };
-        let (tell, inbox) = channel();
         hear_signals(as_hook, tell.clone())?;
         let mut sink = Sink::choose(self.json, as_hook);
         let report = engine::run(&order, (tell, inbox), &mut |at, event| sink.take(at, event));
@@ -91,13 +91,18 @@ fn join_first(root: &Root, as_hook: bool) -> anyhow::Result<Joined> {
 }
 
 /// The settings whatever the config looks like, and what to say about it.
-fn settings(root: &Root) -> (config::Settings, Vec<String>) {
+fn settings(root: &Root, tell: &Sender<Message>) -> (config::Settings, Vec<String>) {
     match config::load(root) {
         Ok(loaded) => {
             let settings = loaded.settings.clone();
             // A disk that hangs must not hold up the drain, which has no watchdog yet.
-            let root = root.clone();
-            std::thread::spawn(move || config::keep_last_good(&root, &loaded));
+            let (root, tell) = (root.clone(), tell.clone());
+            std::thread::spawn(move || {
+                if let Err(error) = config::keep_last_good(&root, &loaded) {
+                    let text = format!("the settings can't be kept as the last good ones: {error}");
+                    let _ = tell.send(Message::Note(text));
+                }
+            });
             (settings, Vec::new())
         }
         Err(_) => config::load_or_last_good(root),
