@@ -1,6 +1,6 @@
 //! Does what the machine decides: threads that can't be trusted to end do the work, one loop over one channel hears of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use super::looker::{Looker, Seen};
 use super::machine::{Action, Depth, Input, Machine};
 use super::story::Story;
 use super::target::Target;
-use super::{Cause, Outcome, rejoin, target};
+use super::{Cause, Outcome, target};
 use crate::config::{PoolSpec, Settings};
 use crate::evidence::Glance;
 use crate::receipts::{Run, Store, boot_clock};
 use crate::systemd::{self, Notifier, Snapshot, UnitState};
 use crate::world::{Deadline, Root};
-use crate::{exit, pools, report};
+use crate::{exit, pools};
 
 /// What the threads tell.
 #[derive(Debug)]
@@ -68,34 +68,26 @@ pub const BEAT: Duration = Duration::from_secs(5);
 pub const EXTENSION: Duration = Duration::from_secs(30);
 /// The process is gone this long after the drain's deadline, whatever hangs (DESIGN 5.4 allows a second).
 const GRACE: Duration = Duration::from_millis(800);
-/// What ending may take: the report on disk, the journal.
-const ENDING: Duration = Duration::from_millis(500);
 /// A pool that has not said by so long after its limit what became of it is given up.
 const LATE: Duration = Duration::from_secs(1);
-/// What undoing the leave may take.
-const UNDO: Duration = Duration::from_secs(20);
-/// poweroff.target and reboot.target force their way so long after they were asked for (`JobTimeoutSec=` in their units).
-const CEILING: Duration = Duration::from_mins(30);
-/// No other drain takes longer.
-const DAY: Duration = Duration::from_hours(24);
 
 /// A drain under way.
-struct Engine<'a> {
-    order: &'a Order,
-    tell: Sender<Message>,
-    inbox: Receiver<Message>,
-    hear: &'a mut dyn FnMut(Duration, &Event),
-    story: Story,
-    began: Instant,
-    store: Arc<Store>,
-    run: Run,
-    over: Arc<AtomicBool>,
-    deadline: Arc<RwLock<Instant>>,
+pub(super) struct Engine<'a> {
+    pub(super) order: &'a Order,
+    pub(super) tell: Sender<Message>,
+    pub(super) inbox: Receiver<Message>,
+    pub(super) hear: &'a mut dyn FnMut(Duration, &Event),
+    pub(super) story: Story,
+    pub(super) began: Instant,
+    pub(super) store: Arc<Store>,
+    pub(super) run: Run,
+    pub(super) over: Arc<AtomicBool>,
+    pub(super) deadline: Arc<RwLock<Instant>>,
     /// The watchdog ends with it.
-    alive: Option<Sender<()>>,
-    unresolved: usize,
+    pub(super) alive: Option<Sender<()>>,
+    pub(super) unresolved: usize,
     /// Those who ask come in here.
-    door: Option<Door>,
+    pub(super) door: Option<Door>,
 }
 
 /// Runs the drain to its end. The caller holds the lock, and tells `requests` what is asked of the drain meanwhile. Every event goes
@@ -282,7 +274,7 @@ impl Engine<'_> {
         }
     }
 
-    fn order_note(&mut self, text: String) {
+    pub(super) fn order_note(&mut self, text: String) {
         self.say(Event::Note { text });
     }
 
@@ -376,7 +368,7 @@ impl Engine<'_> {
     }
 
     /// What a message means for the machine.
-    fn hear(&mut self, message: Message) -> Option<Input> {
+    pub(super) fn hear(&mut self, message: Message) -> Option<Input> {
         match message {
             Message::Snapshot(_) => None,
             Message::Note(text) => {
@@ -427,49 +419,6 @@ impl Engine<'_> {
         }
     }
 
-    /// What is said to a request, and what it means for the machine.
-    fn answer(&mut self, request: Request) -> (Answer, Option<Input>) {
-        let done = |text: &str, input| (Answer::Done(text.to_owned()), Some(input));
-        let refused = |text: String| (Answer::Refused(text), None);
-        match request {
-            Request::Status => {
-                let left = Deadline::at(self.end_at()).left();
-                let now = self.story.now(self.began.elapsed(), left);
-                (Answer::Status(Box::new(now)), None)
-            }
-            _ if self.over.load(Ordering::Relaxed) => refused("it is ending already".to_owned()),
-            Request::Skip => done("going on at once", Input::Skip),
-            Request::Abort if self.run.cause.is_shutdown() => {
-                refused("the machine is going down: it can't be undone, only skipped".to_owned())
-            }
-            Request::Abort => done("undoing it", Input::Abort),
-            Request::Extend { by } => {
-                let used = boot_clock().saturating_sub(self.run.began);
-                let end = used + Deadline::at(self.end_at()).left();
-                match extended(self.run.cause, end, by) {
-                    Ok(end) => {
-                        self.extend(by);
-                        let left = report::age(end - used);
-                        done(&format!("{left} left now"), Input::Extend(by))
-                    }
-                    Err(why) => refused(why),
-                }
-            }
-        }
-    }
-
-    fn extend(&mut self, by: Duration) {
-        *self
-            .deadline
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) += by;
-        self.run.limit += by;
-        self.say(Event::Extended {
-            by,
-            limit: self.run.limit,
-        });
-    }
-
     fn seen(&mut self, seen: Seen) {
         for text in seen.notes {
             self.say(Event::Note { text });
@@ -493,12 +442,12 @@ impl Engine<'_> {
         });
     }
 
-    fn end_at(&self) -> Instant {
+    pub(super) fn end_at(&self) -> Instant {
         *self.deadline.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells everybody.
-    fn say(&mut self, event: Event) {
+    pub(super) fn say(&mut self, event: Event) {
         let at = self.began.elapsed();
         self.story.take(at, &event);
         if let Event::Began { .. } | Event::Phase { .. } | Event::Extended { .. } = event {
@@ -508,99 +457,6 @@ impl Engine<'_> {
         }
         (self.hear)(at, &event);
     }
-
-    fn end(mut self, outcome: Outcome) -> Report {
-        self.over.store(true, Ordering::Relaxed);
-        let mut outcome = outcome;
-        if outcome == Outcome::Aborted && !self.undo() {
-            outcome = Outcome::Skipped;
-        }
-        let left = matches!(outcome, Outcome::NothingToDo) || self.story.traffic_stopped();
-        let code = exit::of(outcome, left);
-        let report = self
-            .story
-            .report(outcome, code, self.began.elapsed(), self.run.limit);
-        self.run.ended = Some((outcome, code));
-        self.run.phase = Phase::Ended.to_string();
-        let (state, run, store) = (
-            self.order.state.clone(),
-            self.run.clone(),
-            self.store.clone(),
-        );
-        let (kept, keep) = channel();
-        let copy = report.clone();
-        std::thread::spawn(move || {
-            let ended = run.write(&state).map_err(anyhow::Error::from);
-            let tidy = store.drop_empty();
-            let history = serde_json::to_value(&copy)
-                .map_err(anyhow::Error::from)
-                .and_then(|report| crate::receipts::keep(&state, &run.id, &report));
-            kept.send(ended.and(tidy).and(history))
-        });
-        // A failing report never changes the outcome, and never holds it up.
-        match keep.recv_timeout(ENDING) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.order_note(format!("the report is not kept: {error:#}")),
-            Err(_) => {
-                self.order_note("the report is not kept: the disk does not answer".to_owned())
-            }
-        }
-        self.say(Event::Ended(Box::new(report.clone())));
-        report
-    }
-
-    /// Takes the host back into the pools it was taken out of; whether that worked.
-    fn undo(&mut self) -> bool {
-        let deadline = Deadline::after(UNDO);
-        // An undo that began in time is not cut short by the drain's own deadline.
-        let mut end = self
-            .deadline
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *end = deadline.instant().max(*end);
-        drop(end);
-        // A pool still being left must not be left after it was rejoined.
-        while self.unresolved > 0 {
-            match self.inbox.recv_timeout(deadline.left()) {
-                Ok(message) => drop(self.hear(message)),
-                Err(_) => break,
-            }
-        }
-        let mut fine = self.unresolved == 0;
-        for (pool, result) in rejoin::undo(&self.order.root, &self.store, deadline) {
-            match result {
-                Ok(_) => self.say(Event::Pool {
-                    pool,
-                    step: PoolStep::Rejoined,
-                }),
-                Err(error) => {
-                    fine = false;
-                    self.order_note(format!(
-                        "{pool} is not rejoined: {error:#}; `drainctl rejoin` tries again"
-                    ));
-                }
-            }
-        }
-        fine
-    }
-}
-
-/// When a drain that would end at `end` since its beginning ends with `by` more; or why it may not have that.
-fn extended(cause: Cause, end: Duration, by: Duration) -> Result<Duration, String> {
-    let (most, why) = if cause.is_shutdown() {
-        (CEILING, "then systemd ends every process by force")
-    } else {
-        (DAY, "no drain takes longer")
-    };
-    let longer = end.saturating_add(by);
-    if longer <= most {
-        return Ok(longer);
-    }
-    Err(format!(
-        "that would be more than {} since it began, and {why}; at most {} more can be had",
-        report::age(most),
-        report::age(most.saturating_sub(end))
-    ))
 }
 
 /// Ends the process shortly after the drain's deadline, should anything keep the loop from doing it.
@@ -619,22 +475,4 @@ fn watchdog(deadline: Arc<RwLock<Instant>>, watched: Receiver<()>) {
             }
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shutdown_is_not_extended_beyond_the_ceiling_of_its_target() {
-        let minutes = Duration::from_mins;
-        let extend = |cause, end, by| extended(cause, minutes(end), minutes(by));
-        assert_eq!(extend(Cause::Poweroff, 5, 25), Ok(minutes(30)));
-        assert_eq!(extend(Cause::ByHand, 5, 60), Ok(minutes(65)));
-        for cause in [Cause::Poweroff, Cause::Reboot, Cause::Unknown] {
-            let why = extend(cause, 5, 26).unwrap_err();
-            assert!(why.ends_with("at most 25 min 0 s more can be had"), "{why}");
-        }
-        assert!(extended(Cause::Restart, minutes(5), Duration::MAX).is_err());
-    }
 }

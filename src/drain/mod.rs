@@ -3,6 +3,7 @@
 
 pub mod cause;
 pub mod control;
+mod ending;
 pub mod engine;
 pub mod event;
 pub mod join;
@@ -11,6 +12,7 @@ pub mod looker;
 pub mod machine;
 pub mod outcome;
 pub mod rejoin;
+mod steering;
 pub mod story;
 pub mod target;
 
