@@ -10,10 +10,16 @@ use crate::machine::{self, Archive, run};
 use crate::tools::cache;
 
 /// What a host of the lab consists of, beside the smallest Debian.
-const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,ifupdown,iproute2,procps,curl,nftables,python3,gunicorn,supervisor";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,ifupdown,iproute2,procps,curl,nftables,python3,supervisor,\
+    gunicorn,uvicorn,nodejs,nginx-light,postgresql,python3-psycopg2,redis-server,python3-redis";
+/// Services that only some cases want: there, and not enabled.
+const ASLEEP: [&str; 3] = [
+    "nginx.service",
+    "postgresql.service",
+    "redis-server.service",
+];
 /// Changes with every step below, so that an older root is not taken for one of this recipe.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// Ends the names of unfinished builds.
 const PARTIAL: &str = ".partial";
 /// The unit of Debian's package, its program, its settings and its state.
@@ -32,14 +38,14 @@ const CONSUL_FILES: [&str; 5] = [
 pub(crate) fn root() -> Result<PathBuf> {
     machine::install_packages()?;
     let mut hasher = DefaultHasher::new();
-    (RECIPE, PACKAGES, CONSUL_FILES).hash(&mut hasher);
+    (RECIPE, PACKAGES, ASLEEP, CONSUL_FILES).hash(&mut hasher);
     let cache = cache()?;
     let root = cache.join(format!("root-{:016x}", hasher.finish()));
     // One build at a time; the lock goes with the process, so a dead one holds nobody up.
     let lock = File::create(cache.join("root.lock"))?;
     lock.lock()?;
     if !root.exists() {
-        eprintln!("building {}, about a minute", root.display());
+        eprintln!("building {}, a few minutes", root.display());
         remove_partials(&cache)?;
         let partial = cache.join(format!("root.{}{PARTIAL}", std::process::id()));
         fs::create_dir(&partial)?;
@@ -87,6 +93,11 @@ fn build(dir: &Path) -> Result<()> {
         ])
         .arg(&root);
     run(debian.args(archives.iter().map(Archive::line)))?;
+    run(Command::new("systemctl")
+        .arg("--root")
+        .arg(&root)
+        .arg("disable")
+        .args(ASLEEP))?;
     let bullseye = archives
         .iter()
         .find_map(Archive::bullseye)
