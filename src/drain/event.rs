@@ -155,9 +155,9 @@ pub struct Held {
     /// The program that listens.
     pub program: String,
     /// The client's side.
-    pub peer: SocketAddr,
+    pub peer: End,
     /// Our side.
-    pub local: SocketAddr,
+    pub local: End,
     /// Since the request began.
     pub age: Duration,
     /// Payload bytes received over the connection's life.
@@ -166,6 +166,43 @@ pub struct Held {
     pub sent: u64,
     /// Why it holds.
     pub verdict: Verdict,
+}
+
+/// One end of a connection. As text: `10.0.0.7:51234`, or as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum End {
+    /// Of a TCP connection.
+    Tcp(SocketAddr),
+    /// Of a Unix socket: its path, or the process that holds it.
+    Unix(String),
+}
+
+impl From<String> for End {
+    fn from(text: String) -> Self {
+        text.parse().map_or(Self::Unix(text), Self::Tcp)
+    }
+}
+
+impl From<End> for String {
+    fn from(end: End) -> Self {
+        end.to_string()
+    }
+}
+
+impl From<SocketAddr> for End {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(text) => text.fmt(f),
+        }
+    }
 }
 
 /// The story of one drain.

@@ -243,8 +243,8 @@ impl Watch {
                 }
                 let held = Held {
                     program: listeners[at].program.clone(),
-                    peer,
-                    local,
+                    peer: peer.into(),
+                    local: local.into(),
                     age: noted.age,
                     received: seen.received,
                     sent: seen.sent,
@@ -279,7 +279,7 @@ impl Watch {
     /// Judges the ties again with what only `/proc/net/tcp` shows, but only when nothing else holds the drain.
     fn break_ties(&mut self, walk: &mut Walk) -> anyhow::Result<()> {
         let ties = std::mem::take(&mut walk.ties);
-        let ends = |tie: &Undecided| (tie.held.local, tie.held.peer);
+        let ends = |tie: &Undecided| (tie.id.local(), tie.id.remote());
         let mut modes = HashMap::new();
         let alone = walk.looked.busy == 0 && !ties.is_empty();
         if alone {

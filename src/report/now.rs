@@ -74,8 +74,8 @@ mod tests {
     fn it_says_what_holds_the_drain_and_why_in_80_columns() {
         let held = Held {
             program: "app".to_owned(),
-            peer: "[2001:db8::17]:51234".parse().unwrap(),
-            local: "10.0.0.1:80".parse().unwrap(),
+            peer: "[2001:db8::17]:51234".to_owned().into(),
+            local: "10.0.0.1:80".to_owned().into(),
             age: Duration::from_secs(72),
             received: 10,
             sent: 0,
