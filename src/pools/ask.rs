@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Context, Membership, PoolErrorKind, build};
+use super::{Context, Membership, Pool, PoolError, PoolErrorKind, build};
 use crate::config::PoolSpec;
 use crate::world::{Deadline, Root};
 
@@ -31,8 +31,26 @@ pub struct Said {
 /// Asks all of `specs` side by side, each for at most `limit`.
 #[must_use]
 pub fn ask(root: &Root, specs: &[PoolSpec], limit: Duration) -> Vec<Said> {
+    let answers = each(root, specs, limit, |pool, cx| pool.status(cx));
+    let said = specs.iter().zip(answers).map(|(spec, answer)| Said {
+        name: spec.name.clone(),
+        kind: spec.kind.clone(),
+        error: answer.as_ref().err().map(ToString::to_string),
+        fault: answer.as_ref().err().map(PoolError::kind),
+        membership: answer.ok(),
+    });
+    said.collect()
+}
+
+/// One call to each of `specs`, side by side; one answer a pool, after `limit` at the latest. A pool that hangs keeps its thread.
+pub(super) fn each<T: Send + 'static>(
+    root: &Root,
+    specs: &[PoolSpec],
+    limit: Duration,
+    call: fn(&dyn Pool, &Context) -> Result<T, PoolError>,
+) -> Vec<Result<T, PoolError>> {
     let deadline = Deadline::after(limit);
-    let (tell, answers) = channel();
+    let (tell, heard) = channel();
     for (at, spec) in specs.iter().enumerate() {
         let (tell, spec) = (tell.clone(), spec.clone());
         let cx = Context {
@@ -40,27 +58,19 @@ pub fn ask(root: &Root, specs: &[PoolSpec], limit: Duration) -> Vec<Said> {
             root: root.clone(),
         };
         std::thread::spawn(move || {
-            let answer = build(&spec).and_then(|pool| pool.status(&cx));
+            let answer = build(&spec).and_then(|pool| call(pool.as_ref(), &cx));
             tell.send((at, answer))
         });
     }
-    let mut said: Vec<Said> = specs
-        .iter()
-        .map(|spec| Said {
-            name: spec.name.clone(),
-            kind: spec.kind.clone(),
-            membership: None,
-            error: Some("no answer in time".to_owned()),
-            fault: Some(PoolErrorKind::TimedOut),
-        })
-        .collect();
+    let late = || {
+        let text = anyhow::anyhow!("no answer in time");
+        Err(PoolError::new(PoolErrorKind::TimedOut, text))
+    };
+    let mut answers: Vec<_> = specs.iter().map(|_| late()).collect();
     drop(tell);
     let end = Instant::now() + limit + GRACE;
-    while let Ok((at, answer)) = answers.recv_timeout(end.saturating_duration_since(Instant::now()))
-    {
-        said[at].error = answer.as_ref().err().map(ToString::to_string);
-        said[at].fault = answer.as_ref().err().map(super::PoolError::kind);
-        said[at].membership = answer.ok();
+    while let Ok((at, answer)) = heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        answers[at] = answer;
     }
-    said
+    answers
 }

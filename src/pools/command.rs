@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `{"version":1,"verb":"prepare"}` | any JSON: what `rejoin` would have to restore. It has changed nothing |
 //! | `{"version":1,"verb":"leave","before":…}` | nothing. Where somebody else had taken the host out, it has changed nothing |
-//! | `{"version":1,"verb":"status"}`, maybe with `before` | `{"membership":"in"}`, `leaving`, `out` or `not-member`; with `"failing":"why"` while the checks fail |
+//! | `{"version":1,"verb":"status"}`, maybe with `before` | `{"membership":"in"}`, `leaving`, `out` or `not-member`; with `"failing":"why"` while the checks fail, and `"peers":2` where it knows how many others are healthy |
 //! | `{"version":1,"verb":"rejoin","before":…}` | nothing, or `{"left-alone":"whose mark"}` |
 //!
 //! `before` is what `prepare` wrote. A program that could not do it ends with another exit status than 0; it may say why as
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::mark::one_line;
-use super::{Context, Health, Kind, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
+use super::{Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined};
 use crate::config::Section;
 use crate::world::exec::{self, ExecError};
 
@@ -99,6 +99,7 @@ struct Question<'a> {
 struct Status {
     membership: Membership,
     failing: Option<String>,
+    peers: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -203,6 +204,15 @@ impl Pool for Program {
         Ok(match undone.left_alone {
             Some(whose) => Rejoined::LeftAlone(one_line(&whose)),
             None => Rejoined::Restored,
+        })
+    }
+
+    fn peers(&self, cx: &Context) -> Result<Peers, PoolError> {
+        let text = self.ask(cx, "status", None)?;
+        let status: Status = self.read("status", &text)?;
+        Ok(match (status.membership, status.peers) {
+            (Membership::In, Some(healthy)) => Peers::Untold.scarcer(healthy, &self.program),
+            _ => Peers::Untold,
         })
     }
 }

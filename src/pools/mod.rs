@@ -11,10 +11,12 @@ mod haproxy;
 mod health_file;
 mod http;
 mod mark;
+mod peers;
 mod table;
 
 pub use ask::{Said, ask};
 pub use error::{PoolError, PoolErrorKind};
+pub use peers::{Peers, PeersSaid, peers};
 pub use table::{KINDS, Kind, build};
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +60,14 @@ pub trait Pool: Send + Sync {
     /// # Errors
     /// Any [`PoolErrorKind`]; the receipt stays.
     fn rejoin(&self, cx: &Context, before: &Value) -> Result<Rejoined, PoolError>;
+
+    /// How many others the pool would still send traffic once this host has left, by what it knows now. Reads only.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`]: unknown is not none.
+    fn peers(&self, _cx: &Context) -> Result<Peers, PoolError> {
+        Ok(Peers::Untold)
+    }
 }
 
 /// What every call is given.

@@ -14,4 +14,5 @@ mod haproxy_process;
 mod health_file;
 mod http;
 mod namespace;
+mod peers;
 mod support;

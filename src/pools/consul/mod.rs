@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::mark::{self, one_line};
-use super::{Context, Health, Kind, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
+use super::{Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined};
 use crate::world::http::{Client, Endpoint, Tls};
 use agent::{Agent, Check, Local, Part, refused};
 use settings::Settings;
@@ -285,6 +285,37 @@ impl Pool for Consul {
         } else {
             Rejoined::LeftAlone(others.join("; "))
         })
+    }
+
+    fn peers(&self, cx: &Context) -> Result<Peers, PoolError> {
+        let agent = self.agent(cx)?;
+        let seen = agent.local()?;
+        let node = agent.node(&seen)?;
+        let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (id, name) in self.chosen(&seen) {
+            by_name.entry(name).or_default().push(id);
+        }
+        let mut peers = Peers::Untold;
+        for (name, ids) in by_name {
+            let (mut ours, mut others) = (false, 0);
+            for instance in agent.instances(name)? {
+                if instance.checks.iter().flatten().any(Check::is_critical) {
+                    continue;
+                }
+                // With single services named, others on this node stay.
+                let leaves = self.whole_node() || ids.contains(&instance.service.id.as_str());
+                if instance.node.name == node && leaves {
+                    ours = true;
+                } else {
+                    others += 1;
+                }
+            }
+            // Where nothing is sent here anyway, nobody is missed.
+            if ours {
+                peers = peers.scarcer(others, name);
+            }
+        }
+        Ok(peers)
     }
 }
 

@@ -15,7 +15,7 @@ use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Context, Health, Kind, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
+use super::{Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined};
 use crate::world::dial::Address;
 use runtime::{Admin, Runtime, Server};
 use settings::{Leave, Settings};
@@ -229,5 +229,30 @@ impl Pool for Haproxy {
         } else {
             Rejoined::LeftAlone(others.join("; "))
         })
+    }
+
+    fn peers(&self, cx: &Context) -> Result<Peers, PoolError> {
+        let mut peers = Peers::Untold;
+        for (_, address) in &self.sockets {
+            let runtime = Runtime { address, cx };
+            for (backend, names) in &self.backends {
+                let (mut ours, mut others) = (false, 0);
+                for (name, server) in runtime.servers(backend)? {
+                    if !server.is_sent_to() {
+                        continue;
+                    }
+                    if names.contains(&name) {
+                        ours = true;
+                    } else {
+                        others += 1;
+                    }
+                }
+                // Where nothing is sent here anyway, nobody is missed.
+                if ours {
+                    peers = peers.scarcer(others, backend);
+                }
+            }
+        }
+        Ok(peers)
     }
 }
