@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sockdiag::answer::{Dump, Lookups};
-use sockdiag::{Row, wire};
+use sockdiag::{Row, UnixRow, wire};
 use std::hint::black_box;
 
 fn read(row: &Row<'_>) {
@@ -23,6 +23,13 @@ fuzz_target!(|bytes: &[u8]| {
     });
     // A row takes 88 bytes, so that many at most, whether the answer is sound or not.
     assert!(rows <= bytes.len() / 88, "{rows} rows: {dump:?}");
+    let mut rows = 0;
+    let dump = Dump::new(sequence).take_unix(bytes, &mut |row| {
+        rows += 1;
+        black_box(row);
+    });
+    // A row takes 32 bytes.
+    assert!(rows <= bytes.len() / 32, "{rows} Unix rows: {dump:?}");
     let _ = Lookups::new(sequence, 7).take(bytes, &mut |at, row| {
         assert!(at < 7);
         row.iter().for_each(|row| read(row));
@@ -30,4 +37,5 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(row) = Row::parse(bytes) {
         read(&row);
     }
+    let _ = black_box(UnixRow::parse(bytes));
 });

@@ -1,7 +1,7 @@
 //! From datagrams to rows: when an answer is complete, and when it is none. Pure, for those who bring their own socket.
 
 use crate::wire::{self, Message, messages};
-use crate::{Error, Row};
+use crate::{Error, Row, UnixRow};
 use rustix::io::Errno;
 
 /// The answer to a dump of one family, as far as it has come.
@@ -39,6 +39,29 @@ impl Dump {
 
     /// Takes the next datagram of the kernel. An error is final, and all rows seen so far are void.
     pub fn take(&mut self, datagram: &[u8], each: &mut impl FnMut(&Row<'_>)) -> Result<(), Error> {
+        self.take_rows(datagram, &mut |payload| {
+            each(&Row::parse(payload)?);
+            Ok(())
+        })
+    }
+
+    /// As [`Dump::take`], for Unix sockets.
+    pub fn take_unix(
+        &mut self,
+        datagram: &[u8],
+        each: &mut impl FnMut(&UnixRow<'_>),
+    ) -> Result<(), Error> {
+        self.take_rows(datagram, &mut |payload| {
+            each(&UnixRow::parse(payload)?);
+            Ok(())
+        })
+    }
+
+    fn take_rows(
+        &mut self,
+        datagram: &[u8],
+        each: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         for message in messages(datagram) {
             let message = message?;
             if message.sequence != self.sequence {
@@ -49,7 +72,7 @@ impl Dump {
                 // Once interrupted, the rest is read only to reach the end.
                 wire::SOCK_DIAG_BY_FAMILY if self.interrupted => {}
                 wire::SOCK_DIAG_BY_FAMILY => {
-                    each(&Row::parse(message.payload)?);
+                    each(message.payload)?;
                     self.rows += 1;
                 }
                 wire::DONE => return self.finish(&message),

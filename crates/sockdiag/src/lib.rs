@@ -1,4 +1,5 @@
-//! Linux sock_diag over netlink: every TCP socket of a network namespace with its `tcp_info`, filtered in the kernel.
+//! Linux sock_diag over netlink: every TCP socket of a network namespace with its `tcp_info`, filtered in the kernel; and the Unix
+//! sockets.
 //!
 //! ```no_run
 //! use sockdiag::{Query, Socket, States, TcpState};
@@ -21,7 +22,7 @@
 //! - **No policy, no threads, no panics**; the parsers ([`wire`], [`answer`], [`Row::parse`]) take plain bytes, and are fuzzed.
 //!
 //! Modules: `query` what to ask · `bytecode` the filter program for the kernel · [`wire`] messages and attributes ·
-//! `row`, `info`, `state` what comes back · [`answer`] when it is complete · `socket` the I/O · `error`.
+//! `row`, `info`, `state`, `unix` what comes back · [`answer`] when it is complete · `socket` the I/O · `error`.
 
 pub mod answer;
 mod bytecode;
@@ -31,6 +32,7 @@ mod query;
 mod row;
 mod socket;
 mod state;
+mod unix;
 pub mod wire;
 
 pub use error::Error;
@@ -41,3 +43,4 @@ pub use row::{Row, SocketId};
 pub use rustix::io::Errno;
 pub use socket::{ATTEMPTS, BUFFER, Socket, Stats};
 pub use state::{Shutdown, TcpState, Timer};
+pub use unix::{UnixKind, UnixRow};

@@ -2,7 +2,7 @@
 
 use crate::answer::{Dump, Lookups, start_over};
 use crate::wire;
-use crate::{Error, Family, Query, Row, SocketId, States};
+use crate::{Error, Family, Query, Row, SocketId, States, UnixRow};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
@@ -126,19 +126,60 @@ impl Socket {
     ) -> Result<(), Error> {
         let sequence = self.next_sequence();
         let request = wire::dump_request(query, family, sequence)?;
-        self.send(&request, deadline)?;
-        let mut dump = Dump::new(sequence);
-        while !dump.is_done() {
-            let datagram = receive(&self.fd, &mut self.buffer, deadline)?;
+        stats.rows += self.receive_dump(&request, sequence, deadline, |dump, datagram| {
             stats.datagrams += 1;
             // Lossless: a datagram is at most `BUFFER` bytes.
             stats.bytes += u64::try_from(datagram.len()).unwrap_or_default();
             dump.take(datagram, each)
-                .map_err(|error| without_cgroup_filter(query, error))?;
-        }
-        stats.rows += dump.rows();
-        self.unfinished = false;
+                .map_err(|error| without_cgroup_filter(query, error))
+        })?;
         Ok(())
+    }
+
+    /// Collects all Unix sockets of the network namespace in one of `states`, as [`Socket::dump`] does: there is nothing by
+    /// which the kernel could filter them further.
+    ///
+    /// Fails with [`Error::Unsupported`] on a kernel without `unix_diag`.
+    pub fn dump_unix<T>(
+        &mut self,
+        states: States,
+        deadline: Instant,
+        start: impl FnMut() -> T,
+        mut each: impl FnMut(&mut T, &UnixRow<'_>),
+    ) -> Result<T, Error> {
+        start_over(ATTEMPTS, start, |whole| {
+            let sequence = self.next_sequence();
+            let request = wire::unix_request(states, sequence);
+            let mut each = |row: &UnixRow<'_>| each(whole, row);
+            self.receive_dump(&request, sequence, deadline, |dump, datagram| {
+                dump.take_unix(datagram, &mut each)
+            })
+            .map_err(|error| match error {
+                Error::Unsupported { errno, .. } => Error::Unsupported {
+                    what: "unix_diag",
+                    errno,
+                },
+                other => other,
+            })?;
+            Ok(())
+        })
+    }
+
+    /// Sends the request for a dump, and hands every datagram of the answer to `take`; the number of its rows.
+    fn receive_dump(
+        &mut self,
+        request: &[u8],
+        sequence: u32,
+        deadline: Instant,
+        mut take: impl FnMut(&mut Dump, &[u8]) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        self.send(request, deadline)?;
+        let mut dump = Dump::new(sequence);
+        while !dump.is_done() {
+            take(&mut dump, receive(&self.fd, &mut self.buffer, deadline)?)?;
+        }
+        self.unfinished = false;
+        Ok(dump.rows())
     }
 
     /// Looks at known sockets, much cheaper than a dump while they are few.

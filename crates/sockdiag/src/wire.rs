@@ -2,7 +2,7 @@
 //!
 //! Netlink uses the host's byte order; only addresses and ports of a socket are in network order.
 
-use crate::{Error, Query, SocketId, bytecode, query::Family};
+use crate::{Error, Query, SocketId, States, bytecode, query::Family, unix};
 
 /// `NLMSG_NOOP`: nothing.
 pub const NOOP: u16 = 1;
@@ -45,6 +45,19 @@ pub fn dump_request(query: &Query<'_>, family: Family, sequence: u32) -> Result<
     let mut bytes = Vec::with_capacity(HEADER + body.len());
     push_message(&mut bytes, REQUEST | DUMP, sequence, &body);
     Ok(bytes)
+}
+
+/// Encodes a dump of the Unix sockets in one of `states`.
+#[must_use]
+pub fn unix_request(states: States, sequence: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    push_message(
+        &mut bytes,
+        REQUEST | DUMP,
+        sequence,
+        &unix::request_body(states),
+    );
+    bytes
 }
 
 /// Appends the request for one socket. Several of them can go out as one datagram.

@@ -36,6 +36,9 @@ fn read_all(datagram: &[u8]) -> Result<u64, Error> {
     let _ = Lookups::new(sequence, 2).take(datagram, &mut |_, row| {
         row.into_iter().for_each(&mut read);
     });
+    let _ = Dump::new(sequence).take_unix(datagram, &mut |row| {
+        black_box(row);
+    });
     let mut dump = Dump::new(sequence);
     dump.take(datagram, &mut read)?;
     Ok(dump.rows())
@@ -48,6 +51,9 @@ fn captures_hold_the_states_they_were_made_for() {
     let mut mapped = 0;
     let mut dumps = 0;
     for (name, bytes) in corpus() {
+        if name.starts_with("unix") {
+            continue;
+        }
         for message in wire::messages(&bytes) {
             let message = message.unwrap();
             if message.kind != wire::SOCK_DIAG_BY_FAMILY {
@@ -82,6 +88,23 @@ fn captures_hold_the_states_they_were_made_for() {
     assert!(dumps > 20, "{dumps}");
 }
 
+#[test]
+fn the_capture_of_unix_sockets_holds_a_connection_with_unread_bytes() {
+    let capture = corpus()
+        .into_iter()
+        .find(|(name, _)| name.starts_with("unix"));
+    let (_, bytes) = capture.unwrap();
+    let mut unread = vec![];
+    let mut dump = Dump::new(7);
+    let each = &mut |row: &sockdiag::UnixRow<'_>| {
+        if row.name.is_some_and(|name| name.ends_with(b"app.sock")) {
+            unread.push((row.state, row.peer.is_some(), row.rqueue));
+        }
+    };
+    dump.take_unix(&bytes, each).unwrap();
+    assert_eq!(unread, [(TcpState::Established, true, 6)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -102,6 +125,7 @@ proptest! {
         bytes.truncate(keep.index(bytes.len()) + 1);
         bytes.extend(tail);
         if let Ok(rows) = read_all(&bytes) {
+            // One of TCP takes 88 bytes.
             prop_assert!(rows <= u64::try_from(bytes.len() / 88).unwrap());
         }
     }

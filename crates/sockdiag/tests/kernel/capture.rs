@@ -4,10 +4,11 @@ use super::lab::{Pair, fill, in_namespace, rows, until_state};
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
 use sockdiag::answer::{Dump, Lookups};
-use sockdiag::{Family, Query, SocketId, TcpState, wire};
+use sockdiag::{Family, Query, SocketId, States, TcpState, wire};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 /// Set to a folder, it gets every datagram as a file of its own: how `tests/corpus` was made.
@@ -53,6 +54,22 @@ impl Bare {
             taken.unwrap();
         }
         seen
+    }
+
+    /// The bytes that wait in each connected Unix socket, where there are any.
+    fn dump_unix(&mut self, name: &str) -> Vec<u32> {
+        let states = States::of(&[TcpState::Established]);
+        self.send(&wire::unix_request(states, 7));
+        let mut dump = Dump::new(7);
+        let mut unread = vec![];
+        while !dump.is_done() {
+            let datagram = self.receive(name);
+            let taken = dump.take_unix(datagram, &mut |row| {
+                unread.extend((row.rqueue > 0).then_some(row.rqueue));
+            });
+            taken.unwrap();
+        }
+        unread
     }
 }
 
@@ -104,6 +121,16 @@ fn a_look_over_ones_own_socket_sees_the_same_as_ours() {
             ..whole
         };
         assert!(!bare.dump(&short, Family::V4, "short").is_empty());
+
+        let dir = tempfile::tempdir().unwrap();
+        // A process of its own: its working directory keeps the name of the folder out of the corpus.
+        std::env::set_current_dir(&dir).unwrap();
+        let listener = UnixListener::bind("app.sock").unwrap();
+        let mut client = UnixStream::connect("app.sock").unwrap();
+        let accepted = listener.accept().unwrap();
+        client.write_all(b"unread").unwrap();
+        assert_eq!(bare.dump_unix("unix"), [6]);
+        drop(accepted);
 
         // One that is there, and one that is gone.
         let gone = Pair::new();

@@ -9,3 +9,4 @@ mod host;
 mod lab;
 mod lookup;
 mod states;
+mod unix;
