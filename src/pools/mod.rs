@@ -13,11 +13,13 @@ mod http;
 mod mark;
 mod peers;
 mod table;
+mod taken_out;
 
 pub use ask::{Said, ask};
 pub use error::{PoolError, PoolErrorKind};
 pub use peers::{Peers, PeersSaid, peers};
 pub use table::{KINDS, Kind, build};
+pub use taken_out::{Closely, TakenOut, closely};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,6 +69,23 @@ pub trait Pool: Send + Sync {
     /// Any [`PoolErrorKind`]: unknown is not none.
     fn peers(&self, _cx: &Context) -> Result<Peers, PoolError> {
         Ok(Peers::Untold)
+    }
+
+    /// Everybody who was taken out there on purpose, as far as the pool keeps it. Reads only.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`].
+    fn taken_out(&self, _cx: &Context) -> Result<Vec<TakenOut>, PoolError> {
+        Ok(Vec::new())
+    }
+
+    /// What leave and rejoin need and this host may not do there, for people; empty where nothing is missing, or the pool can't
+    /// tell. Reads only.
+    ///
+    /// # Errors
+    /// Any [`PoolErrorKind`].
+    fn missing_rights(&self, _cx: &Context) -> Result<Vec<String>, PoolError> {
+        Ok(Vec::new())
     }
 }
 

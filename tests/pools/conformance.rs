@@ -98,6 +98,9 @@ fn prepare_changes_nothing(kind: &str, fixture: &mut dyn Fixture) {
     let before = fixture.state();
     pool.prepare(&cx(fixture.dir())).unwrap();
     pool.status(&cx(fixture.dir())).unwrap();
+    pool.peers(&cx(fixture.dir())).unwrap();
+    let missing = pool.missing_rights(&cx(fixture.dir())).unwrap();
+    assert_eq!(missing, Vec::<String>::new());
     assert_eq!(fixture.state(), before);
 }
 

@@ -409,3 +409,71 @@ token = "hunter2"
     text:2: token_env: must be the name of an environment variable
     ");
 }
+
+#[test]
+fn who_is_out_is_told_with_the_reason() {
+    let Some(agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let pool = pool("consul", json!({ "address": agent.address() }));
+    let out = || {
+        let mut out = pool.taken_out(&cx(dir.path())).unwrap();
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        out.into_iter()
+            .map(|one| (one.name, one.why, one.here, one.by_drainctl))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(out(), []);
+    let entry = json!({
+        "Node": "host2", "Address": "192.0.2.7",
+        "Service": { "Service": "app", "ID": "app" },
+        "Check": {
+            "Node": "host2", "CheckID": "_node_maintenance", "Name": "Node Maintenance Mode", "Status": "critical",
+            "Notes": "drainctl: draining this host (x, 1)",
+        },
+    });
+    agent
+        .call("PUT", "/v1/catalog/register", Some(&entry))
+        .unwrap();
+    agent.put("/v1/agent/maintenance?enable=true&reason=a+new+disk");
+    eventually("both are told", || out().len() == 2);
+    let text = |text: &str| text.to_owned();
+    let ours = text("drainctl: draining this host (x, 1)");
+    assert_eq!(
+        out(),
+        [
+            (text("host1"), text("a new disk"), true, false),
+            (text("host2"), ours, false, true)
+        ]
+    );
+}
+
+#[test]
+fn the_rights_that_a_token_lacks_are_named_and_nothing_is_changed_to_find_out() {
+    let Some((agent, dir, mut settings)) = with_acl() else {
+        return;
+    };
+    let reader = "4ead0000-0000-4000-8000-000000000007";
+    agent.token(
+        reader,
+        r#"node_prefix "" { policy = "read" } service_prefix "" { policy = "read" }"#,
+    );
+    agent.token(DRAINER, DRAINER_RULES);
+    let missing = |settings: &Value, token: &str| {
+        use_token(&dir, token);
+        let pool = crate::support::pool("consul", settings.clone());
+        pool.missing_rights(&cx(dir.path())).unwrap()
+    };
+    assert_eq!(missing(&settings, reader), [r#"node:write on "host1""#]);
+    assert!(missing(&settings, DRAINER).is_empty());
+    settings["services"] = json!(["app"]);
+    assert_eq!(missing(&settings, DRAINER), [r#"service:write on "app""#]);
+    assert!(missing(&settings, MASTER).is_empty());
+    let checks = agent.get("/v1/agent/checks").to_string();
+    assert!(!checks.contains("maintenance"), "{checks}");
+    // Without ACLs nobody lacks anything.
+    let agent = ConsulAgent::start(false).unwrap();
+    let pool = crate::support::pool("consul", json!({ "address": agent.address() }));
+    assert!(pool.missing_rights(&cx(dir.path())).unwrap().is_empty());
+}

@@ -370,3 +370,26 @@ fn settings_are_checked_with_their_lines() {
         assert!(read(text).contains(what), "{}", read(text));
     }
 }
+
+#[test]
+fn who_is_out_and_the_level_of_a_socket_are_told() {
+    let Some((dir, process, settings)) = one("web/app1") else {
+        return;
+    };
+    let pool = pool("haproxy", settings);
+    let out = || {
+        let out = pool.taken_out(&cx(dir.path())).unwrap().into_iter();
+        out.map(|one| (one.name, one.here)).collect::<Vec<_>>()
+    };
+    assert_eq!(out(), [("web/off".to_owned(), false)]);
+    process.ask("set server web/app1 state drain");
+    assert!(out().contains(&("web/app1".to_owned(), true)));
+    let missing = |socket: &str| {
+        let settings = json!({ "socket": socket, "servers": ["web/app1"] });
+        let pool = crate::support::pool("haproxy", settings);
+        pool.missing_rights(&cx(dir.path())).unwrap()
+    };
+    assert!(missing("/one.sock").is_empty());
+    let told = missing(&process.operator());
+    assert!(told[0].contains("level admin"), "{told:?}");
+}

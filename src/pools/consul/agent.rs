@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::super::mark::one_line;
 use crate::pools::{PoolError, PoolErrorKind};
@@ -87,6 +88,16 @@ struct OwnConfig {
     node_name: String,
 }
 
+/// One answer to the question for rights.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Authorized {
+    resource: String,
+    #[serde(default)]
+    segment: String,
+    allow: bool,
+}
+
 /// What can be in maintenance.
 #[derive(Clone, Copy)]
 pub(super) enum Part<'a> {
@@ -152,6 +163,41 @@ impl Agent {
         self.get(&format!("/v1/health/service/{}?consistent", encode(name)))
     }
 
+    /// Those of `rights` (resource, name; all to write) that the token does not have. Where the agent's ACLs are off it needs none; an agent that
+    /// can't be asked so denies nothing here.
+    pub(super) fn denied<'r>(
+        &self,
+        rights: &[(&'r str, &'r str)],
+    ) -> Result<Vec<(&'r str, &'r str)>, PoolError> {
+        const PATH: &str = "/v1/internal/acl/authorize";
+        let asked: Vec<_> = rights
+            .iter()
+            .map(|(resource, name)| json!({"Resource": resource, "Segment": name, "Access": "write"}))
+            .collect();
+        let asked = serde_json::Value::from(asked).to_string();
+        let (status, body) = self.call_with("POST", PATH, Some(asked.as_bytes()))?;
+        match status {
+            200 => {}
+            // From before Consul 1.7.
+            404 | 405 => return Ok(Vec::new()),
+            401 if body.contains("ACL support disabled") => return Ok(Vec::new()),
+            _ => return Err(unwanted("POST", PATH, status, &body)),
+        }
+        let answers: Vec<Authorized> = serde_json::from_str(&body).map_err(|error| {
+            let error = one_line(&error.to_string());
+            PoolError::new(PoolErrorKind::BadAnswer, anyhow!("POST {PATH}: {error}"))
+        })?;
+        let allowed = |resource: &str, name: &str| {
+            answers
+                .iter()
+                .any(|one| one.resource == resource && one.segment == name && one.allow)
+        };
+        let denied = rights
+            .iter()
+            .filter(|(resource, name)| !allowed(resource, name));
+        Ok(denied.copied().collect())
+    }
+
     /// Makes sure that a service that the agent did not list is gone, and not hidden from the token.
     pub(super) fn is_gone(&self, id: &str) -> Result<(), PoolError> {
         let path = format!("/v1/agent/service/{}", encode(id));
@@ -197,10 +243,19 @@ impl Agent {
     }
 
     fn call(&self, method: &str, path: &str) -> Result<(u16, String), PoolError> {
+        self.call_with(method, path, None)
+    }
+
+    fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        sent: Option<&[u8]>,
+    ) -> Result<(u16, String), PoolError> {
         let header = self.token.as_deref().map(|token| ("X-Consul-Token", token));
         let answer = self
             .client
-            .request(method, path, header.as_slice(), None, self.deadline)?;
+            .request(method, path, header.as_slice(), sent, self.deadline)?;
         let body = String::from_utf8_lossy(&answer.body);
         // Whatever comes back may end up in a message, a report or a receipt, and a server may echo what it got.
         let body = match &self.token {

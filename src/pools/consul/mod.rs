@@ -10,14 +10,16 @@
 mod agent;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::mark::{self, one_line};
-use super::{Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined};
+use super::{
+    Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined, TakenOut,
+};
 use crate::world::http::{Client, Endpoint, Tls};
 use agent::{Agent, Check, Local, Part, refused};
 use settings::Settings;
@@ -316,6 +318,47 @@ impl Pool for Consul {
             }
         }
         Ok(peers)
+    }
+
+    fn taken_out(&self, cx: &Context) -> Result<Vec<TakenOut>, PoolError> {
+        let agent = self.agent(cx)?;
+        let seen = agent.local()?;
+        let node = agent.node(&seen)?;
+        let mut found = Vec::new();
+        let names: BTreeSet<&str> = self.chosen(&seen).map(|(_, name)| name).collect();
+        for name in names {
+            for instance in agent.instances(name)? {
+                for check in instance.checks.iter().flatten() {
+                    let one = TakenOut {
+                        name: one_line(&check.node),
+                        why: one_line(&check.notes),
+                        here: check.node == node,
+                        by_drainctl: mark::is_ours(&check.notes),
+                    };
+                    // A node stands there once for each of its services.
+                    if check.is_maintenance() && !found.contains(&one) {
+                        found.push(one);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn missing_rights(&self, cx: &Context) -> Result<Vec<String>, PoolError> {
+        let agent = self.agent(cx)?;
+        let seen = agent.local()?;
+        let node = agent.node(&seen)?;
+        let names: BTreeSet<&str> = self.chosen(&seen).map(|(_, name)| name).collect();
+        let rights = if self.whole_node() {
+            vec![("node", node.as_str())]
+        } else {
+            names.iter().map(|name| ("service", *name)).collect()
+        };
+        let denied = agent.denied(&rights)?.into_iter();
+        Ok(denied
+            .map(|(resource, name)| format!("{resource}:write on {name:?}"))
+            .collect())
     }
 }
 

@@ -15,7 +15,9 @@ use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined};
+use super::{
+    Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined, TakenOut,
+};
 use crate::world::dial::Address;
 use runtime::{Admin, Runtime, Server};
 use settings::{Leave, Settings};
@@ -254,5 +256,36 @@ impl Pool for Haproxy {
             }
         }
         Ok(peers)
+    }
+
+    fn taken_out(&self, cx: &Context) -> Result<Vec<TakenOut>, PoolError> {
+        let mut found = Vec::new();
+        for (_, address) in &self.sockets {
+            let runtime = Runtime { address, cx };
+            for (backend, names) in &self.backends {
+                let servers = runtime.servers(backend)?.into_iter();
+                let out = servers.filter(|(_, server)| server.is_taken_out());
+                found.extend(out.map(|(name, server)| TakenOut {
+                    here: names.contains(&name),
+                    name: format!("{backend}/{name}"),
+                    why: server.status,
+                    // HAProxy keeps no reason that could tell.
+                    by_drainctl: false,
+                }));
+            }
+        }
+        Ok(found)
+    }
+
+    fn missing_rights(&self, cx: &Context) -> Result<Vec<String>, PoolError> {
+        let mut missing = Vec::new();
+        for (socket, address) in &self.sockets {
+            // An answer in other words is that of another version: it can't be told.
+            let level = Runtime { address, cx }.level()?;
+            if matches!(level.as_str(), "user" | "operator") {
+                missing.push(format!("level admin on {socket}, whose level is {level}"));
+            }
+        }
+        Ok(missing)
     }
 }

@@ -60,6 +60,11 @@ impl Server {
     pub(super) fn is_in_maintenance(&self) -> bool {
         self.admin.0 & MAINT != 0
     }
+
+    /// Whether somebody forced it out, or another server or the config did.
+    pub(super) fn is_taken_out(&self) -> bool {
+        self.is_in_maintenance() || self.admin.forced().is_some()
+    }
 }
 
 /// One process of HAProxy, for the calls of one operation.
@@ -134,6 +139,11 @@ impl Runtime<'_> {
             return Ok(());
         }
         Err(self.error(PoolErrorKind::BadAnswer, &question, &answer))
+    }
+
+    /// What this socket's line in the config allows: `user`, `operator` or `admin`.
+    pub(super) fn level(&self) -> Result<String, PoolError> {
+        Ok(self.ask("show cli level")?.trim().to_owned())
     }
 
     fn ask(&self, question: &str) -> Result<String, PoolError> {
