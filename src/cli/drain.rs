@@ -10,6 +10,7 @@ use signal_hook::iterator::Signals;
 use crate::config;
 use crate::drain::control::Request;
 use crate::drain::engine::{self, BEAT, EXTENSION, Message, Order};
+use crate::drain::evict::{Evict, forget_killed};
 use crate::drain::join::{Joined, join};
 use crate::drain::{Outcome, Target};
 use crate::exit;
@@ -53,6 +54,9 @@ impl Drain {
                 Joined::TakeOver(lock) => lock,
             },
         };
+        if let Err(error) = forget_killed(root) {
+            eprintln!("a rehearsal that was killed can't be tidied up: {error}");
+        }
         let (tell, inbox) = channel();
         let (settings, notes) = settings(root, &tell);
         let order = Order {
@@ -73,7 +77,7 @@ impl Drain {
 }
 
 /// Waits for the drain that is running. Before systemd goes on, only one that is known to have drained will do: one by hand may have
-/// been undone, had less time, or been skipped by the end of its session at the same poweroff.
+/// been undone, had less time, or been skipped by the end of its session at the same poweroff. A rehearsal is not waited for at all.
 fn join_first(root: &Root, as_hook: bool) -> anyhow::Result<Joined> {
     let does = |outcome, code| !as_hook || (outcome == Outcome::Drained && code == exit::OK);
     let notifier = if as_hook {
@@ -82,7 +86,11 @@ fn join_first(root: &Root, as_hook: bool) -> anyhow::Result<Joined> {
         Notifier::none()
     };
     let mut next_beat = Instant::now();
+    let mut rehearsal = as_hook.then(|| Evict::new(root));
     join(root, does, || {
+        if let Some(rehearsal) = &mut rehearsal {
+            rehearsal.turn();
+        }
         if Instant::now() >= next_beat {
             next_beat = Instant::now() + BEAT;
             notifier.tell("waits for the drainctl that is running", EXTENSION);

@@ -1,5 +1,6 @@
 //! `rejoin`: the hook's second half.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -86,7 +87,9 @@ pub(super) fn put_back(root: &Root, say: impl Fn(&str)) -> anyhow::Result<u8> {
             Ok(Rejoined::Restored) => say(&format!("{pool}: back in")),
             Ok(Rejoined::LeftAlone(why)) => say(&format!("{pool}: left alone: {why}")),
             Err(error) => {
-                eprintln!("{pool}: not rejoined, the receipt stays: {error:#}");
+                let text = format!("{pool}: not rejoined, the receipt stays: {error:#}\n");
+                // A terminal that is gone must not end the undoing.
+                let _ = std::io::stderr().write_all(text.as_bytes());
                 code = exit::FAILED;
             }
         }

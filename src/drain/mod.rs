@@ -6,6 +6,7 @@ pub mod control;
 mod ending;
 pub mod engine;
 pub mod event;
+pub mod evict;
 pub mod join;
 pub mod leave;
 pub mod looker;

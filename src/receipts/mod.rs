@@ -2,11 +2,13 @@
 
 mod history;
 mod lock;
+mod rehearsal;
 mod run;
 mod store;
 
 pub use history::{keep, last, list};
 pub use lock::{Lock, Locked};
+pub use rehearsal::{Rehearsal, Rehearsing};
 pub use run::{Run, boot_clock};
 pub use store::{Book, Receipt, Store, TargetMark};
 

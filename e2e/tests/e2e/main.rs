@@ -10,6 +10,7 @@ mod install;
 mod long;
 mod quiet;
 mod registry;
+mod rehearse;
 mod shutdown;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         control::CASES,
         install::CASES,
         doctor::CASES,
+        rehearse::CASES,
         baseline::CASES,
     ]
     .concat();
