@@ -26,5 +26,6 @@ pub fn of(outcome: Outcome, left: bool) -> u8 {
         Outcome::Skipped | Outcome::Aborted => SKIPPED,
         Outcome::Drained | Outcome::NothingToDo if !left => POOL,
         Outcome::Drained | Outcome::NothingToDo => OK,
+        Outcome::Unfinished => FAILED,
     }
 }

@@ -25,5 +25,7 @@ pub mod report;
 pub mod supervisord;
 /// Units, PID 1's view of the host, notifications.
 pub mod systemd;
+/// Text that others wrote, made fit to be shown.
+pub mod text;
 /// The doors out: clock, files under a root, HTTP, processes.
 pub mod world;

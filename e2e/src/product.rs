@@ -56,6 +56,8 @@ impl Report {
         let mut names: Vec<_> = fs::read_dir(&dir)?
             .map(|entry| Ok(entry?.path()))
             .collect::<Result<_>>()?;
+        // A drain that is killed may leave a file that it was writing.
+        names.retain(|name: &std::path::PathBuf| name.extension().is_some_and(|end| end == "json"));
         names.sort();
         names
             .iter()

@@ -126,5 +126,6 @@ fn ended(outcome: Outcome) -> &'static str {
         Outcome::Drained => "it had drained already",
         Outcome::DeadlineHit => "its deadline had come already",
         Outcome::NothingToDo => "it had nothing to do",
+        Outcome::Unfinished => "it ended without a word",
     }
 }

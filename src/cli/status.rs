@@ -132,7 +132,7 @@ impl Facts {
                 .collect(),
             running: Run::read(root).filter(|run| run.ended.is_none()),
             receipts: None,
-            last: receipts::last(root).and_then(|last| serde_json::from_value(last).ok()),
+            last: receipts::last(root),
             notes: programs.notes.clone(),
         };
         match Store::open(root) {

@@ -66,9 +66,8 @@ pub(super) fn watch(root: &Root, json: bool) -> anyhow::Result<u8> {
 fn last_words(root: &Root, id: &str) -> Vec<String> {
     let deadline = Deadline::after(KEPT);
     loop {
-        let last =
-            receipts::last(root).and_then(|last| serde_json::from_value::<Report>(last).ok());
-        if let Some(last) = last.filter(|last| last.id == id) {
+        let last = receipts::read(root, id).ok();
+        if let Some(last) = last.filter(Report::is_finished) {
             return report::report(&last);
         }
         if deadline.passed() {

@@ -37,12 +37,13 @@ impl Engine<'_> {
         );
         let (kept, keep) = channel();
         let copy = report.clone();
+        let drafts = self.draft.over();
         std::thread::spawn(move || {
             let ended = run.write(&state).map_err(anyhow::Error::from);
             let tidy = store.drop_empty();
-            let history = serde_json::to_value(&copy)
-                .map_err(anyhow::Error::from)
-                .and_then(|report| crate::receipts::keep(&state, &run.id, &report));
+            let mut over = drafts.lock().unwrap_or_else(PoisonError::into_inner);
+            *over = true;
+            let history = crate::receipts::keep(&state, &copy);
             kept.send(ended.and(tidy).and(history))
         });
         // A failing report never changes the outcome, and never holds it up.

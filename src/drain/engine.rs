@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::control::{Answer, Door, Request};
+use super::draft::Draft;
 use super::event::{Event, Phase, PoolStep, Report};
 use super::leave::Leaving;
 use super::looker::{Looker, Seen};
@@ -17,7 +18,7 @@ use super::target::Target;
 use super::{Cause, Outcome, target};
 use crate::config::{PoolSpec, Settings};
 use crate::evidence::Glance;
-use crate::receipts::{Run, Store, boot_clock};
+use crate::receipts::{self, Run, Store, boot_clock};
 use crate::systemd::{self, Notifier, Snapshot, UnitState};
 use crate::world::{Deadline, Root};
 use crate::{exit, pools};
@@ -86,6 +87,8 @@ pub(super) struct Engine<'a> {
     /// The watchdog ends with it.
     pub(super) alive: Option<Sender<()>>,
     pub(super) unresolved: usize,
+    /// What is known so far, on disk.
+    pub(super) draft: Draft,
     /// Those who ask come in here.
     pub(super) door: Option<Door>,
 }
@@ -108,12 +111,16 @@ pub fn run(
     }
     let (store, damaged) = Store::open_or_set_aside(&order.state);
     let (run, resumed) = Run::begin_or_resume(&order.state);
+    let mut story = Story::new(&run.id, Timestamp::now());
+    if resumed && let Ok(kept) = receipts::read(&order.state, &run.id) {
+        story.resume(kept, boot_clock().saturating_sub(run.began));
+    }
     let mut engine = Engine {
         order,
         tell,
         inbox,
         hear,
-        story: Story::new(&run.id, Timestamp::now()),
+        story,
         began,
         store: Arc::new(store),
         run,
@@ -121,6 +128,7 @@ pub fn run(
         deadline: Arc::new(RwLock::new(began + order.settings.deadline.shutdown)),
         alive: None,
         unresolved: 0,
+        draft: Draft::start(&order.state),
         door: None,
     };
     let gates = engine.prepare();
@@ -449,7 +457,15 @@ impl Engine<'_> {
     /// Tells everybody.
     pub(super) fn say(&mut self, event: Event) {
         let at = self.began.elapsed();
+        let event = event.plain();
         self.story.take(at, &event);
+        if self.draft.is_due(&event) {
+            let limit = self.run.limit;
+            let known = self
+                .story
+                .report(Outcome::Unfinished, exit::FAILED, at, limit);
+            self.draft.give(known);
+        }
         if let Event::Began { .. } | Event::Phase { .. } | Event::Extended { .. } = event {
             self.run.phase = self.story.phase().to_string();
             // For those who watch; the drain itself does not need it.

@@ -6,10 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::curve::Curve;
 use super::outcome::Count;
+use super::waits::Wait;
 use super::{Cause, Outcome};
 use crate::evidence::Verdict;
 use crate::pools::PoolErrorKind;
+use crate::text::one_line;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,25 @@ pub enum Event {
     },
     /// It is over.
     Ended(Box<Report>),
+}
+
+/// A sentence that an event carries is no longer, in characters.
+const MOST_TEXT: usize = 500;
+
+impl Event {
+    /// The same, with what servers and other programs said made fit to be shown.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        match &mut self {
+            Self::Note { text } | Self::Blind { error: text } => *text = one_line(text, MOST_TEXT),
+            Self::Pool {
+                step: PoolStep::Retrying { error, .. } | PoolStep::Failed { error },
+                ..
+            } => *error = one_line(error, MOST_TEXT),
+            _ => {}
+        }
+        self
+    }
 }
 
 /// A step of leaving a pool.
@@ -240,8 +262,37 @@ pub struct Report {
     pub in_flight: Count,
     /// What was in flight at the end, one by one, as far as they are named.
     pub cut: Vec<Held>,
+    /// What was in flight over the time, by program.
+    #[serde(default)]
+    pub curve: Curve,
+    /// The requests that were waited for, longest first, at most [`MOST_WAITS`](super::waits::MOST_WAITS).
+    #[serde(default)]
+    pub waited: Vec<Wait>,
+    /// How many others were followed one by one.
+    #[serde(default)]
+    pub waited_more: u64,
     /// What an operator should know.
     pub notes: Vec<String>,
+}
+
+impl Report {
+    /// With fewer things named one by one; every number stays.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        const NAMED: usize = 32;
+        let dropped = self.waited.len().saturating_sub(NAMED);
+        self.waited_more += u64::try_from(dropped).unwrap_or(u64::MAX);
+        self.waited.truncate(NAMED);
+        self.cut.truncate(NAMED);
+        self.notes.truncate(NAMED);
+        self
+    }
+
+    /// Whether it is known how the drain ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.outcome != Outcome::Unfinished
+    }
 }
 
 /// What became of one pool.

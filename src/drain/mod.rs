@@ -3,6 +3,8 @@
 
 pub mod cause;
 pub mod control;
+pub mod curve;
+mod draft;
 mod ending;
 pub mod engine;
 pub mod event;
@@ -16,6 +18,7 @@ pub mod rejoin;
 mod steering;
 pub mod story;
 pub mod target;
+pub mod waits;
 
 pub use cause::Cause;
 pub use event::{Event, Report};

@@ -16,6 +16,33 @@ pub enum Outcome {
     Aborted,
     /// There was nothing to wait for: the target is not running.
     NothingToDo,
+    /// It has not ended yet; or it ended without a word: killed, or the power went.
+    Unfinished,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Drained => "drained",
+            Self::DeadlineHit => "deadline-hit",
+            Self::Skipped => "skipped",
+            Self::Aborted => "aborted",
+            Self::NothingToDo => "nothing-to-do",
+            Self::Unfinished => "unfinished",
+        })
+    }
+}
+
+impl Outcome {
+    /// Every one.
+    pub const ALL: [Self; 6] = [
+        Self::Drained,
+        Self::DeadlineHit,
+        Self::Skipped,
+        Self::Aborted,
+        Self::NothingToDo,
+        Self::Unfinished,
+    ];
 }
 
 /// How many; an error, an interrupted dump or a missing permission is never zero.
@@ -33,6 +60,15 @@ impl Count {
     #[must_use]
     pub fn is_zero(self) -> bool {
         self == Self::Exactly(0)
+    }
+
+    /// As far as it is known; none where it is not.
+    #[must_use]
+    pub fn known(self) -> u64 {
+        match self {
+            Self::Exactly(n) => n,
+            Self::Unknown => 0,
+        }
     }
 }
 

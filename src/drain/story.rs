@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::control::Now;
+use super::curve::Pen;
 use super::event::{Event, Looked, Phase, PoolReport, PoolStep, Report};
 use super::outcome::Count;
+use super::waits::Waits;
 use super::{Cause, Outcome};
 use crate::config::PoolSpec;
 
-/// The format of reports.
-const VERSION: u32 = 1;
+/// The format of reports. Of those of format 1, only the numbers were kept.
+const VERSION: u32 = 2;
+/// So many notes are kept.
+const MOST_NOTES: usize = 100;
 /// So many connections are named to those who ask while it runs.
 const SHOWN_HELD: usize = 32;
 /// And so many notes.
@@ -32,6 +36,10 @@ pub struct Story {
     arrived_in_settle: u64,
     most_in_flight: u64,
     last_busy: Option<Duration>,
+    pen: Pen,
+    waits: Waits,
+    /// How long the drain had run when this process took it over.
+    before: Duration,
 }
 
 impl Story {
@@ -51,11 +59,36 @@ impl Story {
             arrived_in_settle: 0,
             most_in_flight: 0,
             last_busy: None,
+            pen: Pen::default(),
+            waits: Waits::default(),
+            before: Duration::ZERO,
         }
     }
 
-    /// A pool that is to be left.
+    /// Goes on with what an earlier process, which was killed, had kept of the same drain; it began `before` this one did.
+    pub fn resume(&mut self, kept: Report, before: Duration) {
+        self.note(format!(
+            "it was killed after {}, and taken over after {}",
+            crate::report::short(kept.took),
+            crate::report::short(before)
+        ));
+        self.began = kept.began;
+        self.phases = kept.phases;
+        self.pools = kept.pools;
+        self.notes.splice(0..0, kept.notes);
+        self.arrived_in_settle = kept.arrived_in_settle;
+        self.most_in_flight = kept.most_in_flight;
+        self.last_busy = kept.last_busy;
+        self.pen = Pen::resume(kept.curve);
+        self.waits = Waits::resume(kept.waited, kept.waited_more);
+        self.before = before;
+        // Nobody looked meanwhile.
+        self.pen.take(kept.took, None);
+    }
+
+    /// A pool that is to be left; again, where a drain is taken over.
     pub fn pool(&mut self, spec: &PoolSpec) {
+        self.pools.retain(|pool| pool.name != spec.name);
         self.pools.push(PoolReport {
             name: spec.name.clone(),
             kind: spec.kind.clone(),
@@ -67,21 +100,32 @@ impl Story {
 
     /// An event, with the time since the beginning.
     pub fn take(&mut self, at: Duration, event: &Event) {
+        let at = at + self.before;
         match event {
             Event::Began { cause, .. } => self.cause = *cause,
-            Event::Note { text } => self.notes.push(text.clone()),
+            Event::Note { text } => self.note(text.clone()),
             Event::Found { units, .. } => self.units.clone_from(units),
             Event::Pool { pool, step } => self.pool_step(at, pool, step),
             Event::Phase { phase } => self.phases.push((*phase, at)),
             Event::Looked(looked) => self.look(at, looked),
             Event::Blind { error } => {
                 self.looked = None;
-                let text = format!("connections could not be seen: {error}");
-                if !self.notes.contains(&text) {
-                    self.notes.push(text);
-                }
+                self.pen.take(at, None);
+                self.note(format!("connections could not be seen: {error}"));
             }
-            Event::Extended { .. } | Event::Ended(_) => {}
+            Event::Extended { by, .. } => self.note(format!(
+                "{} more were given after {}",
+                crate::report::age(*by),
+                crate::report::short(at)
+            )),
+            Event::Ended(_) => {}
+        }
+    }
+
+    /// Each once, as far as there is room.
+    fn note(&mut self, text: String) {
+        if self.notes.len() < MOST_NOTES && !self.notes.contains(&text) {
+            self.notes.push(text);
         }
     }
 
@@ -110,13 +154,15 @@ impl Story {
         if looked.busy > 0 {
             self.last_busy = Some(at);
         }
+        self.pen.take(at, Some(looked));
+        self.waits.take(at, looked);
         self.looked = Some(looked.clone());
         self.looked_at = at;
     }
 
     /// Something is known to be in flight still.
     pub fn still_busy(&mut self, at: Duration) {
-        self.last_busy = Some(at);
+        self.last_busy = Some(at + self.before);
     }
 
     /// What it is doing.
@@ -151,6 +197,7 @@ impl Story {
     /// What is seen now, for those who ask while it runs.
     #[must_use]
     pub fn now(&self, took: Duration, left: Duration) -> Now {
+        let took = took + self.before;
         let mut looked = self.looked.clone();
         if let Some(looked) = &mut looked {
             looked.held.truncate(SHOWN_HELD);
@@ -170,9 +217,10 @@ impl Story {
         }
     }
 
-    /// The report of a drain that ended so.
+    /// The report of a drain that ended so, or of one that has not ended yet.
     #[must_use]
     pub fn report(&self, outcome: Outcome, exit: u8, took: Duration, limit: Duration) -> Report {
+        let (waited, waited_more) = self.waits.longest();
         let cut = match (&self.looked, outcome) {
             (_, Outcome::NothingToDo) => Vec::new(),
             (Some(looked), _) => looked.held.clone(),
@@ -188,7 +236,7 @@ impl Story {
             id: self.id.clone(),
             cause: self.cause,
             began: self.began,
-            took,
+            took: took + self.before,
             limit,
             outcome,
             exit,
@@ -200,6 +248,9 @@ impl Story {
             last_busy: self.last_busy,
             in_flight,
             cut,
+            curve: self.pen.curve(),
+            waited,
+            waited_more,
             notes: self.notes.clone(),
         }
     }

@@ -7,7 +7,11 @@ use std::time::Instant;
 use anyhow::Context as _;
 use sockdiag::{Query, Socket, States, TcpState};
 
+use crate::text::one_line;
 use crate::world::{Root, proc};
+
+/// A program's name is no longer, in characters.
+const MOST_NAME: usize = 64;
 
 /// A part of the target whose sockets are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +149,8 @@ pub fn find(
         let program = holder
             .and_then(|(pid, _)| name(*pid))
             .unwrap_or_else(|| unit.name.clone());
+        // A process may call itself anything.
+        let program = one_line(&program, MOST_NAME);
         let listener = Listener { local, program };
         if !found.listeners.contains(&listener) {
             found.listeners.push(listener);

@@ -1,11 +1,15 @@
 //! Events in; lines for a log, a live line for a terminal, JSON, the journal out.
 
+/// The kept report for a terminal.
+pub mod full;
 mod journal;
 mod json;
 mod lines;
 mod live;
 /// A running drain, as people are told of it.
 pub mod now;
+#[cfg(test)]
+pub(crate) mod sample;
 mod words;
 
 use std::io::IsTerminal;

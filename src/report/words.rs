@@ -16,6 +16,22 @@ pub fn short(time: Duration) -> String {
     }
 }
 
+/// So many bytes: `412 B`, `12.0 kB`, `3.1 GB`.
+#[must_use]
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut tenths = count / 100;
+    let mut unit = 0;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
 /// A duration in whole seconds: `12 s`, `3 min 5 s`, `2 h 5 min`.
 #[must_use]
 pub fn age(time: Duration) -> String {
@@ -102,8 +118,13 @@ pub(super) fn cause(cause: Cause) -> &'static str {
 /// The report, a line each.
 #[must_use]
 pub fn report(report: &Report) -> Vec<String> {
+    let when = if report.is_finished() {
+        "in"
+    } else {
+        "after at least"
+    };
     let mut lines = vec![format!(
-        "{} in {} ({})",
+        "{} {when} {} ({})",
         headline(report),
         short(report.took),
         cause(report.cause)
@@ -140,7 +161,8 @@ pub fn report(report: &Report) -> Vec<String> {
 /// So many cut connections are named in a log; the kept report has more.
 const MOST_CUT: usize = 20;
 
-fn headline(report: &Report) -> &'static str {
+/// How it ended, as people say it.
+pub(super) fn headline(report: &Report) -> &'static str {
     let left = report.pools.iter().all(|pool| pool.out.is_some());
     match report.outcome {
         Outcome::Drained if left && report.in_flight.is_zero() => "drained",
@@ -150,5 +172,6 @@ fn headline(report: &Report) -> &'static str {
         Outcome::Skipped => "skipped",
         Outcome::Aborted => "aborted, back in every pool",
         Outcome::NothingToDo => "nothing to do",
+        Outcome::Unfinished => "ENDED WITHOUT A WORD: killed, or the power went",
     }
 }
