@@ -71,6 +71,8 @@ pub enum Event {
     Ended(Box<Report>),
 }
 
+/// What is shown of an end that is no address, in characters; the kernel allows 108 bytes (`UNIX_PATH_MAX`).
+const MOST_END: usize = 120;
 /// A sentence that an event carries is no longer, in characters.
 const MOST_TEXT: usize = 500;
 
@@ -191,7 +193,7 @@ pub struct Held {
 }
 
 /// One end of a connection. As text: `10.0.0.7:51234`, or as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum End {
     /// Of a TCP connection.
@@ -222,7 +224,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(text) => text.fmt(f),
+            Self::Unix(text) => one_line(text, MOST_END).fmt(f),
         }
     }
 }

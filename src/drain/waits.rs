@@ -2,12 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Held, Looked};
+use super::event::{End, Held, Looked};
 use crate::evidence::Verdict;
 
 /// So many are kept: those that were waited for longest.
@@ -19,9 +18,9 @@ pub struct Wait {
     /// The program that listens.
     pub program: String,
     /// The client's side.
-    pub peer: SocketAddr,
+    pub peer: End,
     /// Our side.
-    pub local: SocketAddr,
+    pub local: End,
     /// When it was last seen in flight, since the beginning of the drain.
     pub until: Duration,
     /// How long it had been under way then; longer than `until` where it began before the drain.
@@ -52,8 +51,8 @@ impl Wait {
     fn new(at: Duration, held: &Held) -> Self {
         Self {
             program: held.program.clone(),
-            peer: held.peer,
-            local: held.local,
+            peer: held.peer.clone(),
+            local: held.local.clone(),
             until: at,
             age: held.age,
             received: held.received,
@@ -69,10 +68,13 @@ impl Wait {
     }
 }
 
+/// Both ends of a connection; and which of those it is that share them, as those of a Unix socket may.
+type Ends = (End, End, usize);
+
 /// Follows them from look to look.
 #[derive(Clone, Debug, Default)]
 pub struct Waits {
-    open: HashMap<(SocketAddr, SocketAddr), Wait>,
+    open: HashMap<Ends, Wait>,
     over: Vec<Wait>,
     more: u64,
 }
@@ -83,10 +85,7 @@ impl Waits {
     pub fn resume(waits: Vec<Wait>, more: u64) -> Self {
         let (open, over): (Vec<_>, Vec<_>) = waits.into_iter().partition(|wait| wait.open);
         Self {
-            open: open
-                .into_iter()
-                .map(|wait| ((wait.local, wait.peer), wait))
-                .collect(),
+            open: by_ends(open),
             over,
             more,
         }
@@ -96,8 +95,10 @@ impl Waits {
     pub fn take(&mut self, at: Duration, looked: &Looked) {
         let mut named = HashSet::new();
         for held in &looked.held {
-            let ends = (held.local, held.peer);
-            named.insert(ends);
+            let mut ends = (held.local.clone(), held.peer.clone(), 0);
+            while !named.insert(ends.clone()) {
+                ends.2 += 1;
+            }
             let now = Wait::new(at, held);
             let known = self.open.get_mut(&ends);
             match known {
@@ -123,7 +124,7 @@ impl Waits {
                 let age = wait.age + at.saturating_sub(wait.until);
                 !named.contains(ends) && (complete || age > youngest)
             })
-            .map(|(ends, _)| *ends)
+            .map(|(ends, _)| ends.clone())
             .collect();
         for ends in ended {
             if let Some(wait) = self.open.remove(&ends) {
@@ -148,10 +149,7 @@ impl Waits {
     fn drop_youngest(&mut self) {
         let mut open: Vec<Wait> = self.open.drain().map(|(_, wait)| wait).collect();
         self.more += shorten(&mut open);
-        self.open = open
-            .into_iter()
-            .map(|wait| ((wait.local, wait.peer), wait))
-            .collect();
+        self.open = by_ends(open);
     }
 
     /// Those that were waited for longest, and how many others were followed.
@@ -168,13 +166,25 @@ impl Waits {
     }
 }
 
+fn by_ends(waits: Vec<Wait>) -> HashMap<Ends, Wait> {
+    let mut open = HashMap::new();
+    for wait in waits {
+        let mut ends = (wait.local.clone(), wait.peer.clone(), 0);
+        while open.contains_key(&ends) {
+            ends.2 += 1;
+        }
+        open.insert(ends, wait);
+    }
+    open
+}
+
 /// Keeps the longest, in order; how many were dropped.
 fn shorten(waits: &mut Vec<Wait>) -> u64 {
-    waits.sort_by_key(|wait| {
+    waits.sort_by_cached_key(|wait| {
         (
             Reverse(wait.held()),
             Reverse(wait.age),
-            wait.peer,
+            wait.peer.clone(),
             wait.until,
         )
     });
@@ -195,8 +205,8 @@ mod tests {
     fn held(port: u16, age: u64, received: u64) -> Held {
         Held {
             program: "app".to_owned(),
-            peer: ([10, 0, 0, 7], port).into(),
-            local: ([10, 0, 0, 1], 80).into(),
+            peer: End::Tcp(([10, 0, 0, 7], port).into()),
+            local: End::Tcp(([10, 0, 0, 1], 80).into()),
             age: ms(age),
             received,
             sent: 0,
@@ -224,7 +234,7 @@ mod tests {
         waits.take(ms(2000), &looked(vec![held(2, 1399, 7)], 1));
         let (all, more) = waits.longest();
         assert_eq!((all.len(), more), (2, 0));
-        assert_eq!(all[0].peer.port(), 2);
+        assert_eq!(all[0].peer.to_string(), "10.0.0.7:2");
         assert_eq!((all[0].from(), all[0].held()), (ms(600), ms(1400)));
         assert!(all[0].open);
         assert_eq!((all[1].from(), all[1].held()), (ms(0), ms(1000)));
@@ -240,6 +250,25 @@ mod tests {
         // An upload goes on: the same request.
         waits.take(ms(350), &looked(vec![held(1, 70, 90)], 1));
         assert_eq!(waits.longest().0.len(), 2);
+    }
+
+    #[test]
+    fn connections_that_can_not_be_told_apart_by_their_ends_are_counted_each() {
+        let unix = |age| Held {
+            peer: End::Unix("nginx (77)".to_owned()),
+            local: End::Unix("/run/app.sock".to_owned()),
+            ..held(1, age, 1)
+        };
+        let mut waits = Waits::default();
+        waits.take(ms(100), &looked(vec![unix(3000), unix(50)], 2));
+        waits.take(ms(200), &looked(vec![unix(3100), unix(150)], 2));
+        let (all, _) = waits.longest();
+        assert_eq!(
+            all.iter().map(|wait| wait.age).collect::<Vec<_>>(),
+            [ms(3100), ms(150)]
+        );
+        let again = Waits::resume(all.clone(), 0);
+        assert_eq!(again.longest().0, all);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::drain::curve::{Curve, MOST_POINTS, MOST_PROGRAMS, Point};
-use crate::drain::event::{Held, Looked, Phase, PoolReport, Report};
+use crate::drain::event::{End, Held, Looked, Phase, PoolReport, Report};
 use crate::drain::outcome::Count;
 use crate::drain::waits::{MOST_WAITS, Wait};
 use crate::drain::{Cause, Outcome};
@@ -16,8 +16,8 @@ pub(crate) fn ms(ms: u64) -> Duration {
 fn wait(program: &str, peer: &str, until: u64, age: u64, open: bool) -> Wait {
     Wait {
         program: program.to_owned(),
-        peer: peer.parse().unwrap(),
-        local: "10.0.0.1:8000".parse().unwrap(),
+        peer: peer.to_owned().into(),
+        local: "10.0.0.1:8000".to_owned().into(),
         until: ms(until),
         age: ms(age),
         received: 412,
@@ -44,8 +44,8 @@ pub(crate) fn sample() -> Report {
         .iter()
         .map(|wait| Held {
             program: wait.program.clone(),
-            peer: wait.peer,
-            local: wait.local,
+            peer: wait.peer.clone(),
+            local: wait.local.clone(),
             age: wait.age,
             received: wait.received,
             sent: wait.sent,
@@ -107,11 +107,7 @@ pub(crate) fn sample() -> Report {
 /// As much of everything as can be kept, of a drain of 10 000 connections.
 pub(crate) fn largest() -> Report {
     let name = |n: u64| format!("{:x<62}{n:02}", "p");
-    let address = |n: u64| {
-        format!("[2001:db8:ffff:ffff:ffff:ffff:ffff:{n:x}]:65535")
-            .parse()
-            .unwrap()
-    };
+    let address = |n: u64| End::Unix(format!("/run/{:x<100}{n:05}", "socket"));
     let verdict = Verdict::Uncertain(Tie::ProbablyBusy);
     let most = u64::try_from(MOST_WAITS).unwrap();
     let programs = u64::try_from(MOST_PROGRAMS).unwrap();
