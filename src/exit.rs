@@ -12,7 +12,7 @@ pub const USAGE: u8 = 2;
 pub const DEADLINE: u8 = 3;
 /// Drained, but a pool could not be left, or traffic went on although every pool was.
 pub const POOL: u8 = 4;
-/// Skipped or aborted.
+/// Skipped, aborted or refused.
 pub const SKIPPED: u8 = 5;
 /// Doctor found errors.
 pub const UNSOUND: u8 = 6;
@@ -23,7 +23,7 @@ pub const UNSOUND: u8 = 6;
 pub fn of(outcome: Outcome, left: bool) -> u8 {
     match outcome {
         Outcome::DeadlineHit => DEADLINE,
-        Outcome::Skipped | Outcome::Aborted => SKIPPED,
+        Outcome::Skipped | Outcome::Aborted | Outcome::Refused => SKIPPED,
         Outcome::Drained | Outcome::NothingToDo if !left => POOL,
         Outcome::Drained | Outcome::NothingToDo => OK,
         Outcome::Unfinished => FAILED,

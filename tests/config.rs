@@ -34,6 +34,7 @@ fn shown(settings: &Settings) -> String {
     let _ = writeln!(text, "{:?}", settings.settle);
     let _ = writeln!(text, "{:?}", settings.watch);
     let _ = writeln!(text, "{:?}", settings.rejoin);
+    let _ = writeln!(text, "{:?}", settings.guard);
     for pool in &settings.pools {
         let _ = writeln!(
             text,

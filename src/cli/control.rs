@@ -122,6 +122,7 @@ fn accepted(answer: Answer) -> anyhow::Result<String> {
 fn ended(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Skipped => "skipped; `drainctl report` says what was in flight",
+        Outcome::Refused => "it was refused, and nothing was changed",
         Outcome::Aborted => "undone: the host is back in its pools",
         Outcome::Drained => "it had drained already",
         Outcome::DeadlineHit => "its deadline had come already",

@@ -31,6 +31,9 @@ pub(super) struct Drain {
     /// The most it may take, with its unit ("90s", "5m"); by default what the config says for the cause.
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     deadline: Option<Duration>,
+    /// Drain also where nobody else is healthy.
+    #[arg(long)]
+    force: bool,
     /// One JSON object a line for each event.
     #[arg(long)]
     json: bool,
@@ -58,7 +61,10 @@ impl Drain {
             eprintln!("a rehearsal that was killed can't be tidied up: {error}");
         }
         let (tell, inbox) = channel();
-        let (settings, notes) = settings(root, &tell);
+        let (mut settings, notes) = settings(root, &tell);
+        if self.force {
+            settings.force();
+        }
         let order = Order {
             root: root.clone(),
             state: root.clone(),

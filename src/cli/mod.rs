@@ -26,7 +26,7 @@ use crate::world::Root;
 #[command(name = "drainctl", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 drained or nothing to do · 1 failed · 2 usage or config · 3 deadline hit with requests in \
-    flight · 4 drained, but a pool could not be left · 5 skipped or aborted · 6 doctor found \
+    flight · 4 drained, but a pool could not be left · 5 skipped, aborted or refused · 6 doctor found \
     errors"
 )]
 pub struct Opts {

@@ -49,7 +49,10 @@ impl Rehearse {
     /// back.
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("rehearse")?;
-        let loaded = crate::config::load(root)?;
+        let mut settings = crate::config::load(root)?.settings;
+        if self.force {
+            settings.force();
+        }
         let Locked::Ours(lock) = Lock::attempt(root)? else {
             bail!("a drain or a rejoin is running: rehearse once it is over");
         };
@@ -60,15 +63,15 @@ impl Rehearse {
             );
         }
         if !self.force {
-            somebody_stays(root, &loaded.settings.pools)?;
+            somebody_stays(root, &settings.pools)?;
         }
         forget_killed(root)?;
         let rehearsal = Rehearsal::begin(root)?;
         let order = Order {
             root: root.clone(),
             state: root.clone(),
-            target: Target::Units(loaded.settings.units.clone()),
-            settings: loaded.settings,
+            target: Target::Units(settings.units.clone()),
+            settings,
             notes: Vec::new(),
             as_hook: false,
             limit: self.deadline,
@@ -127,7 +130,7 @@ fn alone(pools: &[PeersSaid]) -> Option<String> {
     pools
         .iter()
         .find_map(|pool| match (&pool.peers, &pool.error) {
-            (Some(Peers::Others { healthy: 0, of }), _) => Some(format!(
+            (Some(Peers::Others { healthy: 0, of, .. }), _) => Some(format!(
                 "this host is the last healthy one of {of} in {}: without it every request fails",
                 pool.name
             )),
@@ -158,7 +161,8 @@ mod tests {
     fn the_last_healthy_one_stays_and_so_does_one_that_can_not_know() {
         let others = |healthy| {
             let of = "app".to_owned();
-            said(Some(Peers::Others { healthy, of }), None)
+            let known = 1;
+            said(Some(Peers::Others { healthy, known, of }), None)
         };
         let why = alone(&[others(1), others(0)]).unwrap();
         assert!(why.contains("last healthy one of app in consul"), "{why}");

@@ -63,7 +63,10 @@ fn drained_since(root: &Root, last: Option<&String>) -> bool {
     Run::read(root).is_some_and(|run| {
         let nothing = matches!(
             run.ended,
-            Some((Outcome::NothingToDo | Outcome::Aborted, _))
+            Some((
+                Outcome::NothingToDo | Outcome::Aborted | Outcome::Refused,
+                _
+            ))
         );
         Some(&run.id) != last && !nothing
     })

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::duration::Friendly;
+use super::policy::Policies;
 use super::section::Section;
 use super::settings::{Deadlines, RejoinSettings, SettleSettings};
 
@@ -115,6 +116,31 @@ pub(super) fn pool(section: &mut Section<'_>, name: &str, limit: Duration, deadl
                 "{} is longer than the deadline of the whole drain ({}); lower it",
                 Friendly(limit),
                 Friendly(longest)
+            ),
+        );
+    }
+}
+
+/// What is waited for before a drain is not its time, but systemd's ceiling holds for both together.
+pub(super) fn policies(section: &mut Section<'_>, policies: &Policies, deadline: &Deadlines) {
+    for (key, policy) in [
+        ("shutdown", policies.shutdown),
+        ("restart", policies.restart),
+    ] {
+        if policy.refuse {
+            let what =
+                "can't be refused: systemd goes on in any case; write \"warn\" or \"wait 30s\"";
+            section.fault(key, what);
+        }
+    }
+    let whole = policies.shutdown.wait + deadline.shutdown;
+    if whole >= CEILING {
+        section.fault(
+            "shutdown",
+            format!(
+                "{} and the deadline are {} together, but systemd powers off by force 30m after the shutdown began; lower one",
+                Friendly(policies.shutdown.wait),
+                Friendly(whole)
             ),
         );
     }

@@ -11,6 +11,7 @@ mod files;
 mod last_good;
 mod merge;
 mod network;
+mod policy;
 mod read;
 mod section;
 mod settings;
@@ -21,9 +22,11 @@ pub use fault::{Fault, Faults, Nature};
 pub use files::{DROP_INS, MAIN, Source};
 pub use last_good::{keep_last_good, load_or_last_good};
 pub use network::Network;
+pub use policy::{Policies, Policy};
 pub use section::{Section, read_alone};
 pub use settings::{
-    Deadlines, POOL_LIMIT, PoolSpec, RejoinSettings, Settings, SettleSettings, WatchSettings,
+    Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, RejoinSettings, Settings, SettleSettings,
+    WatchSettings,
 };
 pub use template::{DEFAULTS, Found, FoundPool, template};
 

@@ -12,7 +12,7 @@ use super::fault::{Fault, Nature};
 use super::files::Source;
 use super::merge::{Map, merged, moved};
 use super::section::{Located, Section, line_at};
-use super::settings::{Deadlines, POOL_LIMIT, PoolSpec, Settings, default_pools};
+use super::settings::{Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, Settings, default_pools};
 use super::words::{printable, suggestion};
 use crate::pools::KINDS;
 use crate::world::Root;
@@ -98,7 +98,7 @@ struct Common {
 #[derive(Deserialize)]
 struct Limit(#[serde(with = "super::duration")] std::time::Duration);
 
-const TABLES: [&str; 5] = ["deadline", "settle", "watch", "rejoin", "pool"];
+const TABLES: [&str; 6] = ["deadline", "settle", "watch", "rejoin", "guard", "pool"];
 const COMMON: &[&str] = &["type", "limit"];
 
 fn interpret<'a>(
@@ -107,7 +107,7 @@ fn interpret<'a>(
     root: Option<&'a Root>,
 ) -> (Settings, Vec<Located>) {
     let mut faults = Vec::new();
-    let [deadline, settle, watch, rejoin, pools] = TABLES.map(|name| {
+    let [deadline, settle, watch, rejoin, guard, pools] = TABLES.map(|name| {
         let found = table
             .remove_entry(name)
             .map(|(key, value)| (key.span(), value));
@@ -125,6 +125,12 @@ fn interpret<'a>(
     let settle = section(settle, root, check::settle, &mut faults);
     let watch = section(watch, root, |_, _| {}, &mut faults);
     let rejoin = section(rejoin, root, check::rejoin, &mut faults);
+    let guard: GuardSettings = section(
+        guard,
+        root,
+        |section, guard: &GuardSettings| check::policies(section, &guard.policies(), &deadline),
+        &mut faults,
+    );
 
     let mut specs = Vec::new();
     for (key, value) in pools.table {
@@ -142,6 +148,7 @@ fn interpret<'a>(
         settle,
         watch,
         rejoin,
+        guard,
         pools: specs,
     };
     (settings, faults)

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::duration;
 use super::network::Network;
+use super::policy::{Policies, Policy};
 use super::section::read_alone;
 use crate::pools::KINDS;
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub watch: WatchSettings,
     /// When the host goes back.
     pub rejoin: RejoinSettings,
+    /// Who has to stay.
+    pub guard: GuardSettings,
     /// The pools, in the order of their names; never empty.
     pub pools: Vec<PoolSpec>,
 }
@@ -40,8 +43,16 @@ impl Default for Settings {
             settle: SettleSettings::default(),
             watch: WatchSettings::default(),
             rejoin: RejoinSettings::default(),
+            guard: GuardSettings::default(),
             pools: default_pools(),
         }
+    }
+}
+
+impl Settings {
+    /// A drain by hand is not refused, and waits for nobody.
+    pub fn force(&mut self) {
+        self.guard.by_hand = Policy::WARN;
     }
 }
 
@@ -147,6 +158,43 @@ impl Default for RejoinSettings {
         Self {
             check: None,
             limit: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Who has to stay in the pools while this host is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardSettings {
+    /// So many others have to be healthy; with 0 nobody is asked.
+    pub others: u64,
+    /// Where they are not, at a shutdown.
+    pub shutdown: Policy,
+    /// At a restart or stop of a target unit.
+    pub restart: Policy,
+    /// At `drain` and `rehearse` by hand.
+    pub by_hand: Policy,
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            others: 1,
+            shutdown: Policy::WARN,
+            restart: Policy::WARN,
+            by_hand: Policy::REFUSE,
+        }
+    }
+}
+
+impl GuardSettings {
+    /// What is done, by cause.
+    #[must_use]
+    pub fn policies(&self) -> Policies {
+        Policies {
+            shutdown: self.shutdown,
+            restart: self.restart,
+            by_hand: self.by_hand,
         }
     }
 }

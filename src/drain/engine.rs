@@ -15,13 +15,15 @@ use super::looker::{Looker, Seen};
 use super::machine::{Action, Depth, Input, Machine};
 use super::story::Story;
 use super::target::Target;
-use super::{Cause, Outcome, target};
+use super::turn::Turn;
+use super::{Cause, Outcome, guard, target};
 use crate::config::{PoolSpec, Settings};
 use crate::evidence::Glance;
+use crate::exit;
+use crate::pools::{self, PeersSaid};
 use crate::receipts::{self, Run, Store, boot_clock};
 use crate::systemd::{self, Notifier, Snapshot, UnitState};
 use crate::world::{Deadline, Root};
-use crate::{exit, pools};
 
 /// What the threads tell.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub enum Message {
     Look(anyhow::Result<Glance>),
     /// Somebody asks something of it, and may want an answer.
     Request(Request, Option<Sender<Answer>>),
+    /// Who else is healthy.
+    Others(Vec<PeersSaid>),
     /// Something went wrong on the side.
     Note(String),
 }
@@ -133,7 +137,7 @@ pub fn run(
     };
     let gates = engine.prepare();
     engine.open_door();
-    let (cause, units, early) = match &order.target {
+    let (cause, units, mut early) = match &order.target {
         Target::Units(_) => {
             let (snapshot, early) = engine.await_snapshot();
             let (cause, units) = engine.judge_cause(&names, snapshot);
@@ -160,12 +164,20 @@ pub fn run(
         });
         return engine.end(Outcome::NothingToDo);
     }
+    if let Some(outcome) = Turn::new(&mut engine, &mut early).come() {
+        drop(gates);
+        for message in early {
+            let _ = engine.hear(message);
+        }
+        return engine.end(outcome);
+    }
     engine.say(Event::Phase {
         phase: Phase::Leaving,
     });
-    for gate in &gates {
+    let opened = Instant::now();
+    for gate in gates.iter().flatten() {
         // A pool's thread that is gone has said why.
-        let _ = gate.send(());
+        let _ = gate.send(opened);
     }
     let outcome = engine.wait(units, early);
     engine.end(outcome)
@@ -184,7 +196,7 @@ fn ask_pid_1(names: Vec<String>, tell: Sender<Message>) {
 
 impl Engine<'_> {
     /// Starts a thread a pool. Each reads what stands there, and then waits at its gate.
-    fn prepare(&mut self) -> Vec<Sender<()>> {
+    fn prepare(&mut self) -> Vec<[Sender<Instant>; 2]> {
         let mut gates = Vec::new();
         for spec in &self.order.settings.pools {
             self.unresolved += 1;
@@ -211,8 +223,9 @@ impl Engine<'_> {
         }
     }
 
-    fn start_leaving(&self, spec: &PoolSpec, pool: Box<dyn pools::Pool>) -> Sender<()> {
+    fn start_leaving(&self, spec: &PoolSpec, pool: Box<dyn pools::Pool>) -> [Sender<Instant>; 2] {
         let (gate, closed) = channel();
+        let (start, started) = channel();
         let tell = self.tell.clone();
         let name = spec.name.clone();
         let leaving = Leaving {
@@ -235,6 +248,8 @@ impl Engine<'_> {
         });
         // A file system that hangs knows no deadline, and a thread that is gone tells nothing.
         std::thread::spawn(move || {
+            // Its limit begins where the leaving does.
+            let _ = started.recv();
             let left = resolved.recv_timeout(limit).unwrap_or_else(|_| {
                 let error = "it hangs, or has ended, without an answer".to_owned();
                 let _ = tell.send(Message::Pool(name, PoolStep::Failed { error }));
@@ -242,7 +257,7 @@ impl Engine<'_> {
             });
             tell.send(Message::Resolved(left))
         });
-        gate
+        [gate, start]
     }
 
     /// PID 1's answer, and what else came in before it.
@@ -381,6 +396,17 @@ impl Engine<'_> {
             Message::Snapshot(_) => None,
             Message::Note(text) => {
                 self.say(Event::Note { text });
+                None
+            }
+            Message::Others(said) => {
+                let needed = self.order.settings.guard.others;
+                match guard::judge(&said, needed) {
+                    guard::Guard::Fine => {}
+                    guard::Guard::Last(why) | guard::Guard::Alone(why) => {
+                        self.order_note(format!("{why}; it drains all the same"))
+                    }
+                    guard::Guard::Unknown(why) => self.order_note(why),
+                }
                 None
             }
             Message::Pool(pool, step) => {

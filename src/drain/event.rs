@@ -124,6 +124,8 @@ pub enum PoolStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// Nothing is changed yet: others are waited for.
+    Queueing,
     /// Asking the pools for no new traffic.
     Leaving,
     /// Waiting until nothing new arrives.
@@ -137,6 +139,7 @@ pub enum Phase {
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Queueing => "queueing",
             Self::Leaving => "leaving",
             Self::Settling => "settling",
             Self::Waiting => "waiting",

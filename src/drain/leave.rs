@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::event::PoolStep;
 use crate::config::PoolSpec;
@@ -17,6 +18,8 @@ use crate::world::{Deadline, Root};
 const CALL: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What was read of a pool so long before it is left is read again.
+const STALE: Duration = Duration::from_secs(5);
 /// A pool that still sends this long after it agreed is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
@@ -41,7 +44,7 @@ pub struct Leaving {
 impl Leaving {
     /// Leaves, telling each step to `say`; true when the pool is known to send nothing more. Reads at once, but changes nothing
     /// until `gate` says so: it is closed when there turns out to be nothing to drain.
-    pub fn run(self, gate: &Receiver<()>, mut say: impl FnMut(PoolStep)) -> bool {
+    pub fn run(self, gate: &Receiver<Instant>, mut say: impl FnMut(PoolStep)) -> bool {
         let limit = Deadline::after(self.spec.limit);
         match self.leave(limit, gate, &mut say) {
             Ok(membership) => {
@@ -63,15 +66,22 @@ impl Leaving {
     fn leave(
         &self,
         limit: Deadline,
-        gate: &Receiver<()>,
+        gate: &Receiver<Instant>,
         say: &mut impl FnMut(PoolStep),
     ) -> Result<Membership, Stopped> {
         let before = match self.store.receipt(&self.spec) {
             // A drain that was killed has written it: what stands in the pool now may be our own work.
-            Some(receipt) => receipt.before,
+            Some(receipt) => Some(receipt.before),
+            None => self.prepare(limit, say),
+        };
+        let prepared = Instant::now();
+        let opened = gate.recv().map_err(|_| Stopped::Over)?;
+        let limit = Deadline::at(opened + self.spec.limit);
+        let fresh = opened.saturating_duration_since(prepared) < STALE;
+        let before = match before.filter(|_| fresh || self.store.receipt(&self.spec).is_some()) {
+            Some(before) => before,
             None => self.retry(limit, say, |cx| self.pool.prepare(cx))?,
         };
-        gate.recv().map_err(|_| Stopped::Over)?;
         self.retry(limit, say, |_| {
             let receipt = Receipt {
                 pool: self.spec.clone(),
@@ -91,6 +101,11 @@ impl Leaving {
                 return Ok(membership);
             }
         }
+    }
+
+    /// What stands in the pool, if that can be read before the gate opens.
+    fn prepare(&self, limit: Deadline, say: &mut impl FnMut(PoolStep)) -> Option<Value> {
+        self.retry(limit, say, |cx| self.pool.prepare(cx)).ok()
     }
 
     /// Asks the pool until it says that this host is out; `None` when it must be asked to leave again.

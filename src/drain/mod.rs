@@ -9,6 +9,7 @@ mod ending;
 pub mod engine;
 pub mod event;
 pub mod evict;
+pub mod guard;
 pub mod join;
 pub mod leave;
 pub mod looker;
@@ -18,6 +19,7 @@ pub mod rejoin;
 mod steering;
 pub mod story;
 pub mod target;
+mod turn;
 pub mod waits;
 
 pub use cause::Cause;

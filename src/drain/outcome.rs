@@ -14,6 +14,8 @@ pub enum Outcome {
     Skipped,
     /// Somebody asked to undo it; the host is back in its pools.
     Aborted,
+    /// It did not begin: nobody else would have taken the traffic. Nothing was changed.
+    Refused,
     /// There was nothing to wait for: the target is not running.
     NothingToDo,
     /// It has not ended yet; or it ended without a word: killed, or the power went.
@@ -27,6 +29,7 @@ impl std::fmt::Display for Outcome {
             Self::DeadlineHit => "deadline-hit",
             Self::Skipped => "skipped",
             Self::Aborted => "aborted",
+            Self::Refused => "refused",
             Self::NothingToDo => "nothing-to-do",
             Self::Unfinished => "unfinished",
         })
@@ -35,11 +38,12 @@ impl std::fmt::Display for Outcome {
 
 impl Outcome {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Drained,
         Self::DeadlineHit,
         Self::Skipped,
         Self::Aborted,
+        Self::Refused,
         Self::NothingToDo,
         Self::Unfinished,
     ];

@@ -222,7 +222,7 @@ impl Story {
     pub fn report(&self, outcome: Outcome, exit: u8, took: Duration, limit: Duration) -> Report {
         let (waited, waited_more) = self.waits.longest();
         let cut = match (&self.looked, outcome) {
-            (_, Outcome::NothingToDo) => Vec::new(),
+            (_, Outcome::NothingToDo | Outcome::Refused) => Vec::new(),
             (Some(looked), _) => looked.held.clone(),
             (None, _) => Vec::new(),
         };

@@ -211,7 +211,9 @@ impl Pool for Program {
         let text = self.ask(cx, "status", None)?;
         let status: Status = self.read("status", &text)?;
         Ok(match (status.membership, status.peers) {
-            (Membership::In, Some(healthy)) => Peers::Untold.scarcer(healthy, &self.program),
+            (Membership::In, Some(healthy)) => {
+                Peers::Untold.scarcer(healthy, healthy.max(1), &self.program)
+            }
             _ => Peers::Untold,
         })
     }

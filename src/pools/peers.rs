@@ -17,6 +17,8 @@ pub enum Peers {
     Others {
         /// How many are healthy and not this host.
         healthy: u64,
+        /// How many the pool knows besides this host, healthy or not.
+        known: u64,
         /// What they share with this host: a service, a backend.
         of: String,
     },
@@ -26,11 +28,12 @@ pub enum Peers {
 
 impl Peers {
     /// The scarcer of two.
-    pub(super) fn scarcer(self, healthy: u64, of: &str) -> Self {
+    pub(super) fn scarcer(self, healthy: u64, known: u64, of: &str) -> Self {
         match self {
             Self::Others { healthy: least, .. } if least <= healthy => self,
             _ => Self::Others {
                 healthy,
+                known,
                 of: of.to_owned(),
             },
         }
@@ -71,10 +74,17 @@ mod tests {
     #[test]
     fn the_scarcest_is_told() {
         let peers = Peers::Untold
-            .scarcer(3, "a")
-            .scarcer(1, "b")
-            .scarcer(2, "c");
+            .scarcer(3, 3, "a")
+            .scarcer(1, 4, "b")
+            .scarcer(2, 2, "c");
         let of = "b".to_owned();
-        assert_eq!(peers, Peers::Others { healthy: 1, of });
+        assert_eq!(
+            peers,
+            Peers::Others {
+                healthy: 1,
+                known: 4,
+                of
+            }
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::drain::event::{Held, Looked, PoolStep, Report};
+use crate::drain::event::{Held, Looked, PoolReport, PoolStep, Report};
 use crate::drain::{Cause, Outcome};
 
 /// A duration as people say it: `850 ms`, `4.2 s`, `3 min 5 s`.
@@ -136,7 +136,9 @@ pub fn report(report: &Report) -> Vec<String> {
             short(busy)
         ));
     }
-    for pool in report.pools.iter().filter(|pool| pool.out.is_none()) {
+    let begun = report.outcome != Outcome::Refused;
+    let stayed = |pool: &&PoolReport| begun && pool.out.is_none();
+    for pool in report.pools.iter().filter(stayed) {
         let error = pool.error.as_deref().unwrap_or("not asked");
         lines.push(format!("{} could not be left: {error}", pool.name));
     }
@@ -170,6 +172,7 @@ pub(super) fn headline(report: &Report) -> &'static str {
         Outcome::Drained => "drained, but not every pool could be left",
         Outcome::DeadlineHit => "DEADLINE HIT",
         Outcome::Skipped => "skipped",
+        Outcome::Refused => "REFUSED, nothing was changed",
         Outcome::Aborted => "aborted, back in every pool",
         Outcome::NothingToDo => "nothing to do",
         Outcome::Unfinished => "ENDED WITHOUT A WORD: killed, or the power went",

@@ -9,9 +9,9 @@ use crate::consul_agent::ConsulAgent;
 use crate::haproxy_process::Haproxy;
 use crate::support::{cx, eventually, pool};
 
-fn others(healthy: u64, of: &str) -> Peers {
+fn others(healthy: u64, known: u64, of: &str) -> Peers {
     let of = of.to_owned();
-    Peers::Others { healthy, of }
+    Peers::Others { healthy, known, of }
 }
 
 /// A node of the catalog with one instance of `service`, whose check has this status.
@@ -38,15 +38,15 @@ fn consul_counts_the_healthy_instances_of_other_nodes() {
         json!({ "address": agent.address(), "services": ["app"] }),
     );
     let cx = || cx(dir.path());
-    assert_eq!(app.peers(&cx()).unwrap(), others(0, "app"));
+    assert_eq!(app.peers(&cx()).unwrap(), others(0, 0, "app"));
     elsewhere(&agent, "host2", "app", "passing");
     elsewhere(&agent, "host3", "app", "warning");
     elsewhere(&agent, "host4", "app", "critical");
-    assert_eq!(app.peers(&cx()).unwrap(), others(2, "app"));
+    assert_eq!(app.peers(&cx()).unwrap(), others(2, 3, "app"));
     // `plain` is served here only.
-    assert_eq!(whole.peers(&cx()).unwrap(), others(0, "plain"));
+    assert_eq!(whole.peers(&cx()).unwrap(), others(0, 0, "plain"));
     elsewhere(&agent, "host5", "plain", "passing");
-    assert_eq!(whole.peers(&cx()).unwrap(), others(1, "plain"));
+    assert_eq!(whole.peers(&cx()).unwrap(), others(1, 1, "plain"));
     // A node in maintenance takes nothing.
     let maintenance = json!({
         "Node": "host5", "Address": "192.0.2.7",
@@ -55,7 +55,7 @@ fn consul_counts_the_healthy_instances_of_other_nodes() {
     agent
         .call("PUT", "/v1/catalog/register", Some(&maintenance))
         .unwrap();
-    assert_eq!(whole.peers(&cx()).unwrap(), others(0, "plain"));
+    assert_eq!(whole.peers(&cx()).unwrap(), others(0, 1, "plain"));
     // Once this host is out, nobody misses it.
     let before = whole.prepare(&cx()).unwrap();
     whole.leave(&cx(), &before).unwrap();
@@ -81,18 +81,18 @@ fn haproxy_counts_the_other_servers_that_it_sends_to() {
         });
     };
     // `app2` fails its check, `off` is disabled.
-    is(others(0, "web"));
+    is(others(0, 2, "web"));
     let listener = TcpListener::bind(("127.0.0.1", process.app2)).unwrap();
-    is(others(1, "web"));
+    is(others(1, 2, "web"));
     process.ask("set server web/app2 state drain");
-    is(others(0, "web"));
+    is(others(0, 2, "web"));
     process.ask("set server web/app2 state ready");
-    is(others(1, "web"));
+    is(others(1, 2, "web"));
     let before = pool.prepare(&cx()).unwrap();
     pool.leave(&cx(), &before).unwrap();
     is(Peers::Untold);
     pool.rejoin(&cx(), &before).unwrap();
-    is(others(1, "web"));
+    is(others(1, 2, "web"));
     drop(listener);
 }
 

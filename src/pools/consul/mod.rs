@@ -299,22 +299,21 @@ impl Pool for Consul {
         }
         let mut peers = Peers::Untold;
         for (name, ids) in by_name {
-            let (mut ours, mut others) = (false, 0);
+            let (mut ours, mut others, mut known) = (false, 0, 0);
             for instance in agent.instances(name)? {
-                if instance.checks.iter().flatten().any(Check::is_critical) {
-                    continue;
-                }
+                let healthy = !instance.checks.iter().flatten().any(Check::is_critical);
                 // With single services named, others on this node stay.
                 let leaves = self.whole_node() || ids.contains(&instance.service.id.as_str());
                 if instance.node.name == node && leaves {
-                    ours = true;
+                    ours |= healthy;
                 } else {
-                    others += 1;
+                    known += 1;
+                    others += u64::from(healthy);
                 }
             }
             // Where nothing is sent here anyway, nobody is missed.
             if ours {
-                peers = peers.scarcer(others, name);
+                peers = peers.scarcer(others, known, name);
             }
         }
         Ok(peers)

@@ -238,20 +238,18 @@ impl Pool for Haproxy {
         for (_, address) in &self.sockets {
             let runtime = Runtime { address, cx };
             for (backend, names) in &self.backends {
-                let (mut ours, mut others) = (false, 0);
+                let (mut ours, mut others, mut known) = (false, 0, 0);
                 for (name, server) in runtime.servers(backend)? {
-                    if !server.is_sent_to() {
-                        continue;
-                    }
                     if names.contains(&name) {
-                        ours = true;
+                        ours |= server.is_sent_to();
                     } else {
-                        others += 1;
+                        known += 1;
+                        others += u64::from(server.is_sent_to());
                     }
                 }
                 // Where nothing is sent here anyway, nobody is missed.
                 if ours {
-                    peers = peers.scarcer(others, backend);
+                    peers = peers.scarcer(others, known, backend);
                 }
             }
         }
