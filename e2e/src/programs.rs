@@ -13,18 +13,44 @@ pub enum Program {
     Plain,
     /// gunicorn with threads.
     Gunicorn,
+    /// gunicorn on a Unix socket, behind the host's own nginx.
+    BehindNginx,
 }
+
+/// The Unix socket of [`Program::BehindNginx`].
+const SOCKET: &str = "/run/app.sock";
 
 impl Program {
     fn command(self) -> String {
         match self {
             Self::Plain => format!("/usr/bin/python3 /opt/lab/app.py {PORT}"),
             // Connections are kept longer than HAProxy keeps them, or its reuse would race with their end.
-            Self::Gunicorn => format!(
-                "/usr/bin/gunicorn --chdir /opt/lab --bind 0.0.0.0:{PORT} --threads 64 --keep-alive 75 app:application"
-            ),
+            Self::Gunicorn => gunicorn(&format!("0.0.0.0:{PORT}")),
+            Self::BehindNginx => gunicorn(&format!("unix:{SOCKET}")),
         }
     }
+}
+
+fn gunicorn(bind: &str) -> String {
+    format!(
+        "/usr/bin/gunicorn --chdir /opt/lab --bind {bind} --threads 64 --keep-alive 75 app:application"
+    )
+}
+
+/// nginx as the package sets it up, with one more server. It keeps some of its connections to the program.
+fn lay_nginx(host: &Host) -> Result<()> {
+    host.write(
+        "/etc/nginx/conf.d/lab.conf",
+        &format!(
+            "upstream app {{ server unix:{SOCKET}; keepalive 4; }}\n\
+             server {{\n listen {PORT};\n client_max_body_size 0;\n keepalive_timeout 75s;\n location / {{\n\
+             proxy_pass http://app;\n proxy_http_version 1.1;\n proxy_set_header Connection \"\";\n\
+             proxy_buffering off;\n proxy_request_buffering off;\n proxy_read_timeout 120s;\n }}\n}}\n"
+        ),
+    )?;
+    let wants = host.path("/etc/systemd/system/multi-user.target.wants/nginx.service");
+    std::os::unix::fs::symlink("/lib/systemd/system/nginx.service", wants)?;
+    Ok(())
 }
 
 /// Writes the files of the program under supervisord and of the Consul agent, which is the Debian package's unit as it is.
@@ -34,6 +60,9 @@ impl Program {
 pub fn lay(host: &Host, program: Program, tokens: Tokens) -> Result<()> {
     let (name, address) = (&host.name, &host.port.address);
     host.write("/opt/lab/app.py", include_str!("../programs/app.py"))?;
+    if program == Program::BehindNginx {
+        lay_nginx(host)?;
+    }
     host.write(
         "/etc/supervisor/conf.d/app.conf",
         &format!(

@@ -44,6 +44,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 struct Facts {
     units: Vec<UnitFacts>,
     listeners: Vec<(String, u16)>,
+    sockets: Vec<(String, String)>,
     looked: Option<Looked>,
     blind: Option<String>,
     pools: Vec<Said>,
@@ -122,6 +123,7 @@ impl Facts {
         let mut facts = Self {
             units: units.iter().map(UnitFacts::of).collect(),
             listeners: Vec::new(),
+            sockets: Vec::new(),
             looked: None,
             blind: None,
             pools: pools::ask(root, &settings.pools, LIMIT),
@@ -165,6 +167,11 @@ impl Facts {
             .iter()
             .map(|l| (l.program.clone(), l.local.port()))
             .collect();
+        self.sockets = watch
+            .locals()
+            .iter()
+            .map(|l| (l.program.clone(), l.name.clone()))
+            .collect();
         watch.look(Depth::Whole)?;
         std::thread::sleep(BETWEEN);
         if let Glance::Whole(looked, _) = watch.look(Depth::Whole)? {
@@ -187,6 +194,9 @@ impl Facts {
         }
         for (program, port) in &self.listeners {
             println!("listens  {program} on port {port}");
+        }
+        for (program, path) in &self.sockets {
+            println!("listens  {program} on {path}");
         }
         match (&self.looked, &self.blind) {
             (Some(looked), _) => {

@@ -462,9 +462,11 @@ impl Engine<'_> {
             .iter()
             .map(|l| (l.program.clone(), l.local.port()))
             .collect();
+        let sockets = seen.locals.into_iter().map(|l| (l.program, l.name));
         self.say(Event::Found {
             units: seen.units,
             listeners,
+            sockets: sockets.collect(),
         });
         // A disk that hangs must not hold up this loop.
         let (store, id, tell) = (self.store.clone(), self.run.id.clone(), self.tell.clone());

@@ -40,6 +40,9 @@ pub enum Event {
         units: Vec<String>,
         /// The programs that listen, each with its ports.
         listeners: Vec<(String, u16)>,
+        /// The programs that listen on Unix sockets, each with the path.
+        #[serde(default)]
+        sockets: Vec<(String, String)>,
     },
     /// A step of leaving a pool.
     Pool {

@@ -7,7 +7,7 @@ use super::engine::Message;
 use super::machine::Depth;
 use super::target::{Programs, watched};
 use crate::config::{PoolSpec, WatchSettings};
-use crate::evidence::{Glance, Listener, Watch};
+use crate::evidence::{Glance, Listener, LocalListener, Watch};
 use crate::receipts::TargetMark;
 use crate::systemd::UnitState;
 use crate::world::Root;
@@ -24,6 +24,8 @@ pub struct Seen {
     pub units: Vec<String>,
     /// What it listens on.
     pub listeners: Vec<Listener>,
+    /// And the Unix sockets.
+    pub locals: Vec<LocalListener>,
     /// What rejoin has to wait for.
     pub mark: TargetMark,
     /// What an operator should know.
@@ -98,11 +100,15 @@ impl Eye {
                 let found = watch.discover(&name)?;
                 if !self.told {
                     self.told = true;
-                    let ports = watch.listeners().iter().map(|l| l.local.port()).collect();
+                    // A proxy before the target is not the target's to bring back.
+                    let own = watch.listeners().iter().filter(|l| !l.front);
+                    let ports = own.map(|l| l.local.port()).collect();
+                    let sockets = watch.locals().iter().map(|l| l.name.clone()).collect();
                     let _ = tell.send(Message::Seen(Box::new(Seen {
                         units: units.iter().map(|unit| unit.id.clone()).collect(),
                         listeners: watch.listeners().to_vec(),
-                        mark: self.programs.mark(units, ports),
+                        locals: watch.locals().to_vec(),
+                        mark: self.programs.mark(units, ports, sockets),
                         notes: self
                             .programs
                             .notes

@@ -125,7 +125,7 @@ fn is_down(unit: &UnitState) -> bool {
 }
 
 fn ports_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::Result<String> {
-    if mark.ports.is_empty() {
+    if mark.ports.is_empty() && mark.sockets.is_empty() {
         return Ok(String::new());
     }
     let snapshot = systemd::snapshot(&mark.units, deadline)?;
@@ -135,20 +135,16 @@ fn ports_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::
         None
     })?;
     let listening: BTreeSet<u16> = found.listeners.iter().map(|l| l.local.port()).collect();
-    let missing: BTreeSet<u16> = mark
-        .ports
-        .iter()
-        .filter(|port| !listening.contains(port))
-        .copied()
-        .collect();
+    let ports = mark.ports.iter().filter(|port| !listening.contains(port));
+    let there = |path: &&String| found.locals.iter().any(|local| local.name == **path);
+    let sockets = mark.sockets.iter().filter(|path| !there(path));
+    let mut missing: BTreeSet<String> = ports.map(|port| format!("port {port}")).collect();
+    missing.extend(sockets.cloned());
     if missing.is_empty() {
         return Ok(String::new());
     }
-    let missing: Vec<String> = missing.iter().map(u16::to_string).collect();
-    Ok(format!(
-        "nothing listens on port {} yet",
-        missing.join(", ")
-    ))
+    let missing: Vec<String> = missing.into_iter().collect();
+    Ok(format!("nothing listens on {} yet", missing.join(", ")))
 }
 
 /// What the check says; nothing when it passes.

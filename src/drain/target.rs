@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::evidence::{Members, Unit};
 use crate::receipts::TargetMark;
-use crate::supervisord::{self, Owner, Program, State, Supervisord};
+use crate::supervisord::{self, Owner, Program, SUPERVISORD, State, Supervisord};
 use crate::systemd::{UnitState, find};
 use crate::world::{Deadline, Root, proc};
 
@@ -131,7 +131,7 @@ impl Programs {
         for (main, programs) in &self.servers {
             match supervisord::owner(root, *main, programs, pid) {
                 Ok(Owner::Program(program)) => return Some(program.label()),
-                Ok(Owner::Supervisord) => return Some("supervisord".to_owned()),
+                Ok(Owner::Supervisord) => return Some(SUPERVISORD.to_owned()),
                 Ok(Owner::Leftover) | Err(_) => {}
             }
         }
@@ -143,7 +143,7 @@ impl Programs {
     /// What is up now, for rejoin to wait for. Of a process nothing: the one that takes its place is another. Nor of a unit that does
     /// not run: it may never do again.
     #[must_use]
-    pub fn mark(&self, units: &[UnitState], ports: Vec<u16>) -> TargetMark {
+    pub fn mark(&self, units: &[UnitState], ports: Vec<u16>, sockets: Vec<String>) -> TargetMark {
         let lasting = |unit: &&UnitState| matches!(members(unit), Some(Members::ControlGroup(_)));
         let units: Vec<String> = units
             .iter()
@@ -162,6 +162,7 @@ impl Programs {
             units,
             programs: programs.collect(),
             ports,
+            sockets,
         }
     }
 
@@ -203,11 +204,17 @@ mod tests {
         let programs = Programs::default();
         let up = unit("a.service", "/system.slice/a.service", 7);
         let down = unit("b.service", "", 0);
-        let mark = programs.mark(&[up, down.clone()], vec![80]);
+        let mark = programs.mark(&[up, down.clone()], vec![80], vec![]);
         assert_eq!(mark.units, ["a.service"]);
-        assert_eq!(programs.mark(&[down], vec![]), TargetMark::default());
+        assert_eq!(
+            programs.mark(&[down], vec![], vec![]),
+            TargetMark::default()
+        );
         let process = unit("p", "", 7);
-        assert_eq!(programs.mark(&[process], vec![80]), TargetMark::default());
+        assert_eq!(
+            programs.mark(&[process], vec![80], vec![]),
+            TargetMark::default()
+        );
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Which listening sockets are the target's: what it listens on is what it serves, and no port needs to be configured.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use sockdiag::{Query, Socket, States, TcpState};
 
+use crate::supervisord::SUPERVISORD;
 use crate::text::one_line;
 use crate::world::{Root, proc};
 
 /// A program's name is no longer, in characters.
-const MOST_NAME: usize = 64;
+pub(super) const MOST_NAME: usize = 64;
 
 /// A part of the target whose sockets are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,17 @@ pub struct Listener {
     pub local: SocketAddr,
     /// The program that listens, for people.
     pub program: String,
+    /// It is not the target's own: a proxy on this host that hands requests on to the target over a Unix socket.
+    pub front: bool,
+}
+
+/// A Unix socket on which the target listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalListener {
+    /// Its path; an abstract name begins with `@`.
+    pub name: String,
+    /// The program that listens, for people.
+    pub program: String,
 }
 
 impl Listener {
@@ -74,6 +86,8 @@ impl Listener {
 pub struct Found {
     /// The listening sockets.
     pub listeners: Vec<Listener>,
+    /// The Unix ones.
+    pub locals: Vec<LocalListener>,
     /// Control groups of the local health checkers.
     pub checkers: Vec<u64>,
     /// What an operator should know.
@@ -94,34 +108,6 @@ pub fn find(
     deadline: Instant,
     name: &dyn Fn(u32) -> Option<String>,
 ) -> anyhow::Result<Found> {
-    let mut found = Found::default();
-    let mut groups: HashMap<u64, &Unit> = HashMap::new();
-    let mut holders: HashMap<u64, (u32, &Unit)> = HashMap::new();
-    let ours =
-        proc::net_namespace(root, std::process::id()).context("read our own network namespace")?;
-    let mut elsewhere = HashSet::new();
-    for unit in units {
-        groups.extend(unit.groups(root)?.into_iter().map(|id| (id, unit)));
-        for pid in unit.pids(root)? {
-            let space = proc::net_namespace(root, pid).with_context(|| {
-                format!(
-                    "read the network namespace of process {pid} of {}",
-                    unit.name
-                )
-            })?;
-            if space.is_some() && space != ours && elsewhere.insert(space) {
-                found.notes.push(format!(
-                    "process {pid} of {} has a network of its own: its connections can't be seen, and nobody waits for them",
-                    unit.name
-                ));
-                continue;
-            }
-            let inodes = proc::socket_inodes(root, pid).with_context(|| {
-                format!("read the open files of process {pid} of {}", unit.name)
-            })?;
-            holders.extend(inodes.into_iter().map(|inode| (inode, (pid, unit))));
-        }
-    }
     let query = Query {
         states: States::of(&[TcpState::Listen]),
         info: false,
@@ -132,6 +118,31 @@ pub fn find(
             rows.push((row.id.local(), u64::from(row.inode), row.cgroup));
         })
         .context("list the listening sockets")?;
+    let paths = proc::unix_listeners(root).context("list the listening Unix sockets")?;
+    let inodes = rows.iter().map(|(_, inode, _)| *inode);
+    let inodes = inodes.chain(paths.iter().map(|(inode, _)| *inode));
+
+    let mut found = Found::default();
+    let mut groups: HashMap<u64, &Unit> = HashMap::new();
+    for unit in units {
+        groups.extend(unit.groups(root)?.into_iter().map(|id| (id, unit)));
+    }
+    let holders = holders(root, units, &inodes.collect(), &mut found.notes)?;
+    let program = |inode: &u64, unit: &Unit| {
+        let names: Vec<_> = holders.get(inode).into_iter().flatten().collect();
+        let mut names = names.iter().filter_map(|(pid, _)| name(**pid));
+        let first = names.next();
+        // supervisord holds its programs' FastCGI sockets beside them.
+        let other = first.as_deref() == Some(SUPERVISORD);
+        let named = if other {
+            names.find(|name| name != SUPERVISORD)
+        } else {
+            None
+        };
+        let program = named.or(first).unwrap_or_else(|| unit.name.clone());
+        // A process may call itself anything.
+        one_line(&program, MOST_NAME)
+    };
     for (local, inode, group) in rows {
         // An agent inside a target unit shares its control group with the programs, and 1 is the root: neither tells it apart.
         if let Some(group) = group
@@ -141,20 +152,74 @@ pub fn find(
         {
             found.checkers.push(group);
         }
-        let holder = holders.get(&inode);
         let unit = group
             .and_then(|id| groups.get(&id).copied())
-            .or(holder.map(|(_, unit)| *unit));
+            .or_else(|| first_unit(&holders, inode));
         let Some(unit) = unit else { continue };
-        let program = holder
-            .and_then(|(pid, _)| name(*pid))
-            .unwrap_or_else(|| unit.name.clone());
-        // A process may call itself anything.
-        let program = one_line(&program, MOST_NAME);
-        let listener = Listener { local, program };
+        let listener = Listener {
+            local,
+            program: program(&inode, unit),
+            front: false,
+        };
         if !found.listeners.contains(&listener) {
             found.listeners.push(listener);
         }
     }
+    for (inode, path) in paths {
+        let Some(unit) = first_unit(&holders, inode) else {
+            continue;
+        };
+        let program = program(&inode, unit);
+        // Its own socket is for those who control it; no request comes that way.
+        if program != SUPERVISORD {
+            found.locals.push(LocalListener {
+                name: path,
+                program,
+            });
+        }
+    }
     Ok(found)
+}
+
+/// Who holds which of the sockets `wanted`: processes of the units, in the order of their ids.
+type Holders<'a> = HashMap<u64, BTreeMap<u32, &'a Unit>>;
+
+fn first_unit<'a>(holders: &Holders<'a>, inode: u64) -> Option<&'a Unit> {
+    holders.get(&inode)?.values().next().copied()
+}
+
+fn holders<'a>(
+    root: &Root,
+    units: &'a [Unit],
+    wanted: &HashSet<u64>,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Holders<'a>> {
+    let ours =
+        proc::net_namespace(root, std::process::id()).context("read our own network namespace")?;
+    let mut elsewhere = HashSet::new();
+    let mut holders = Holders::new();
+    for unit in units {
+        for pid in unit.pids(root)? {
+            let space = proc::net_namespace(root, pid).with_context(|| {
+                format!(
+                    "read the network namespace of process {pid} of {}",
+                    unit.name
+                )
+            })?;
+            if space.is_some() && space != ours && elsewhere.insert(space) {
+                notes.push(format!(
+                    "process {pid} of {} has a network of its own: its connections can't be seen, and nobody waits for them",
+                    unit.name
+                ));
+                continue;
+            }
+            let inodes = proc::socket_inodes(root, pid).with_context(|| {
+                format!("read the open files of process {pid} of {}", unit.name)
+            })?;
+            for inode in inodes.into_iter().filter(|inode| wanted.contains(inode)) {
+                holders.entry(inode).or_default().insert(pid, unit);
+            }
+        }
+    }
+    Ok(holders)
 }

@@ -140,6 +140,8 @@ pub enum Why {
     Fresh,
     /// The kernel withheld its ages.
     Unseen,
+    /// It is open, and nothing that the kernel keeps of it tells more: a Unix socket.
+    Open,
 }
 
 /// Why a connection can't be told apart.
@@ -297,6 +299,7 @@ impl std::fmt::Display for Verdict {
             Self::Busy(Why::Answering) => "answer just sent, may go on",
             Self::Busy(Why::Fresh) => "just opened",
             Self::Busy(Why::Unseen) => "can't be seen",
+            Self::Busy(Why::Open) => "open, and can't be told apart from idle",
             Self::Uncertain(Tie::ProbablyBusy) => "uncertain, probably a request",
             Self::Uncertain(Tie::Undecided) => "uncertain",
             Self::Uncertain(Tie::ProbablyIdle) => "uncertain, probably answered",

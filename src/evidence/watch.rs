@@ -1,13 +1,14 @@
 //! Looks at the target's connections.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sockdiag::{Info, Query, Row, Socket, SocketId, States, TcpState};
 
-use super::listeners::{self, Found, Listener, Unit};
+use super::listeners::{self, Found, Listener, LocalListener, Unit};
+use super::locals::Locals;
 use super::memory::Memory;
 use super::pingpong;
 use super::verdict::{Ages, History, Holds, Pingpong, Seen, Segments, Stage, Verdict, Why, judge};
@@ -36,6 +37,7 @@ pub struct Watch {
     /// Control groups of local checkers: their connections neither arrive nor hold.
     checkers: Vec<u64>,
     listeners: Vec<Listener>,
+    locals: Locals,
     memory: Memory,
     witnesses: Vec<SocketId>,
     looked: Option<Instant>,
@@ -53,7 +55,10 @@ pub enum Glance {
 /// What one walk over the rows gathers; thrown away when the walk has to start over.
 struct Walk {
     looked: Looked,
+    /// What holds, by listener.
     per_program: Vec<u64>,
+    /// What holds over Unix sockets, by program.
+    locals: BTreeMap<String, u64>,
     witnesses: Vec<(Duration, SocketId)>,
     ties: Vec<Undecided>,
     closed_since: u64,
@@ -91,6 +96,7 @@ impl Watch {
             checker_ports,
             checkers: Vec::new(),
             listeners: Vec::new(),
+            locals: Locals::default(),
             memory: Memory::new(Instant::now()),
             witnesses: Vec::new(),
             looked: None,
@@ -113,22 +119,45 @@ impl Watch {
             name,
         )?;
         self.checkers.clone_from(&found.checkers);
-        for listener in &found.listeners {
-            if !self
-                .listeners
-                .iter()
-                .any(|known| known.local == listener.local)
-            {
-                self.listeners.push(listener.clone());
+        self.add(found.listeners.iter().cloned());
+        self.locals.add(found.locals.clone());
+        self.locals
+            .look(&mut self.socket, Instant::now(), deadline)?;
+        self.find_fronts(deadline)?;
+        Ok(found)
+    }
+
+    fn add(&mut self, listeners: impl IntoIterator<Item = Listener>) {
+        for listener in listeners {
+            let known = |one: &Listener| one.local == listener.local;
+            if !self.listeners.iter().any(known) {
+                self.listeners.push(listener);
             }
         }
-        Ok(found)
+    }
+
+    fn find_fronts(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        let Self {
+            root,
+            socket,
+            locals,
+            ..
+        } = self;
+        let fronts = locals.find_fronts(root, socket, deadline)?;
+        self.add(fronts);
+        Ok(())
     }
 
     /// What is watched.
     #[must_use]
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// And the Unix sockets.
+    #[must_use]
+    pub fn locals(&self) -> &[LocalListener] {
+        self.locals.listeners()
     }
 
     /// Looks.
@@ -170,6 +199,10 @@ impl Watch {
         socket
             .lookup(witnesses, true, now + LONGEST_LOOK, look)
             .context("look at the oldest busy connections")?;
+        if oldest.is_none() {
+            let look = self.locals.look(socket, now, now + LONGEST_LOOK)?;
+            oldest = look.held.iter().map(|held| held.age).max();
+        }
         Ok(oldest)
     }
 
@@ -181,7 +214,9 @@ impl Watch {
         ports.dedup();
         if ports.is_empty() {
             // An empty filter would mean every socket of the host.
-            return Ok(Looked::default());
+            let mut walk = Walk::new(0);
+            self.look_at_locals(&mut walk, now)?;
+            return Ok(walk.finish(&[]));
         }
         let since = self
             .looked
@@ -203,69 +238,68 @@ impl Watch {
             ignore,
             ..
         } = self;
-        let start = || Walk {
-            looked: Looked::default(),
-            per_program: vec![0; listeners.len()],
-            witnesses: Vec::new(),
-            ties: Vec::new(),
-            closed_since: 0,
-        };
         let mut walk = socket
-            .dump(&query, deadline, start, |walk, row| {
-                let local = row.id.local();
-                let peer = row.id.remote();
-                let Some(at) = listeners.iter().position(|listener| listener.takes(local)) else {
-                    return;
-                };
-                if checks.contains(&peer) {
-                    return;
-                }
-                let ignored = ignore.iter().any(|network| network.contains(peer.ip()));
-                if row.state == TcpState::TimeWait {
-                    let age =
-                        TIME_WAIT.saturating_sub(Duration::from_millis(row.timer_expires.into()));
-                    // A local checker's connection can't be told from others once it is closed; it comes from the address it goes to.
-                    let own = peer.ip().is_loopback() || peer.ip() == local.ip();
-                    let new = age < since && !own && !ignored;
-                    walk.closed_since += u64::from(new);
-                    return;
-                }
-                let seen = see(row);
-                let noted = memory.note(now, row.id.cookie(), &seen);
-                if noted.arrived && !ignored {
-                    memory.arrive();
-                }
-                let verdict = verdict_of(row, &seen, &noted.history, holds);
-                memory.judged(row.id.cookie(), verdict);
-                if !verdict.holds() {
-                    walk.looked.idle += 1;
-                    return;
-                }
-                let held = Held {
-                    program: listeners[at].program.clone(),
-                    peer: peer.into(),
-                    local: local.into(),
-                    age: noted.age,
-                    received: seen.received,
-                    sent: seen.sent,
-                    verdict,
-                };
-                if verdict.is_undecided() && walk.ties.len() < MOST_TIES {
-                    walk.ties.push(Undecided {
-                        id: row.id,
-                        seen,
-                        history: noted.history,
-                        held,
-                        listener: at,
-                    });
-                    return;
-                }
-                walk.hold(held, at);
-                walk.witnesses.push((noted.age, row.id));
-                if walk.witnesses.len() >= 4 * MOST_WITNESSES {
-                    walk.keep_oldest_witnesses();
-                }
-            })
+            .dump(
+                &query,
+                deadline,
+                || Walk::new(listeners.len()),
+                |walk, row| {
+                    let local = row.id.local();
+                    let peer = row.id.remote();
+                    let Some(at) = listeners.iter().position(|listener| listener.takes(local))
+                    else {
+                        return;
+                    };
+                    if checks.contains(&peer) {
+                        return;
+                    }
+                    let ignored = ignore.iter().any(|network| network.contains(peer.ip()));
+                    if row.state == TcpState::TimeWait {
+                        let age = TIME_WAIT
+                            .saturating_sub(Duration::from_millis(row.timer_expires.into()));
+                        // A local checker's connection can't be told from others once it is closed; it comes from the address it goes to.
+                        let own = peer.ip().is_loopback() || peer.ip() == local.ip();
+                        let new = age < since && !own && !ignored;
+                        walk.closed_since += u64::from(new);
+                        return;
+                    }
+                    let seen = see(row);
+                    let noted = memory.note(now, row.id.cookie(), &seen);
+                    if noted.arrived && !ignored {
+                        memory.arrive();
+                    }
+                    let verdict = verdict_of(row, &seen, &noted.history, holds);
+                    memory.judged(row.id.cookie(), verdict);
+                    if !verdict.holds() {
+                        walk.looked.idle += 1;
+                        return;
+                    }
+                    let held = Held {
+                        program: listeners[at].program.clone(),
+                        peer: peer.into(),
+                        local: local.into(),
+                        age: noted.age,
+                        received: seen.received,
+                        sent: seen.sent,
+                        verdict,
+                    };
+                    if verdict.is_undecided() && walk.ties.len() < MOST_TIES {
+                        walk.ties.push(Undecided {
+                            id: row.id,
+                            seen,
+                            history: noted.history,
+                            held,
+                            listener: at,
+                        });
+                        return;
+                    }
+                    walk.hold(held, at);
+                    walk.witnesses.push((noted.age, row.id));
+                    if walk.witnesses.len() >= 4 * MOST_WITNESSES {
+                        walk.keep_oldest_witnesses();
+                    }
+                },
+            )
             .context("look at the connections")?;
         self.memory.end();
         self.looked = Some(now);
@@ -273,7 +307,26 @@ impl Watch {
         walk.keep_oldest_witnesses();
         self.witnesses = walk.witnesses.iter().map(|(_, id)| *id).collect();
         walk.looked.arrived = self.memory.take_arrived() + walk.closed_since;
+        self.look_at_locals(&mut walk, now)?;
         Ok(walk.finish(&self.listeners))
+    }
+
+    /// Adds the connections over Unix sockets.
+    fn look_at_locals(&mut self, walk: &mut Walk, now: Instant) -> anyhow::Result<()> {
+        let deadline = now + LONGEST_LOOK;
+        let look = self.locals.look(&mut self.socket, now, deadline)?;
+        // Every process of the host is looked at for it, so only once nothing else holds the drain. What is found counts from
+        // the next look on, which also sees the proxies' own clients.
+        if walk.looked.busy == 0 && !look.held.is_empty() {
+            self.find_fronts(deadline)?;
+        }
+        walk.looked.arrived += look.arrived;
+        walk.looked.idle += look.idle;
+        for held in look.held {
+            *walk.locals.entry(held.program.clone()).or_default() += 1;
+            walk.name(held);
+        }
+        Ok(())
     }
 
     /// Judges the ties again with what only `/proc/net/tcp` shows, but only when nothing else holds the drain.
@@ -330,10 +383,25 @@ impl Watch {
 }
 
 impl Walk {
+    fn new(listeners: usize) -> Self {
+        Self {
+            looked: Looked::default(),
+            per_program: vec![0; listeners],
+            locals: BTreeMap::new(),
+            witnesses: Vec::new(),
+            ties: Vec::new(),
+            closed_since: 0,
+        }
+    }
+
     fn hold(&mut self, held: Held, at: usize) {
+        self.per_program[at] += 1;
+        self.name(held);
+    }
+
+    fn name(&mut self, held: Held) {
         self.looked.busy += 1;
         self.looked.uncertain += u64::from(held.verdict.is_tie());
-        self.per_program[at] += 1;
         self.looked.held.push(held);
         if self.looked.held.len() >= 4 * Looked::MOST_HELD {
             self.keep_oldest_held();
@@ -355,16 +423,13 @@ impl Walk {
 
     fn finish(mut self, listeners: &[Listener]) -> Looked {
         self.keep_oldest_held();
-        let mut programs: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+        let mut programs = self.locals;
         for (listener, count) in listeners.iter().zip(&self.per_program) {
             if *count > 0 {
-                *programs.entry(&listener.program).or_default() += count;
+                *programs.entry(listener.program.clone()).or_default() += count;
             }
         }
-        self.looked.programs = programs
-            .into_iter()
-            .map(|(name, n)| (name.to_owned(), n))
-            .collect();
+        self.looked.programs = programs.into_iter().collect();
         self.looked
     }
 }

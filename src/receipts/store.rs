@@ -36,6 +36,9 @@ pub struct TargetMark {
     pub programs: Vec<String>,
     /// The TCP ports that they listened on.
     pub ports: Vec<u16>,
+    /// The Unix sockets that they listened on.
+    #[serde(default)]
+    pub sockets: Vec<String>,
 }
 
 /// All receipts not used yet.

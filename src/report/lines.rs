@@ -96,26 +96,24 @@ pub fn lines(event: &Event) -> Vec<(Level, String)> {
             ))
         }
         Event::Note { text } => vec![(Level::Warning, text.clone())],
-        Event::Found { units, listeners } if listeners.is_empty() => {
-            vec![(
-                Level::Warning,
-                format!(
-                    "{} listens on no TCP port: there is nothing to wait for",
-                    units.join(", ")
-                ),
-            )]
-        }
-        Event::Found { units, listeners } => {
-            let mut named: Vec<String> = listeners
+        Event::Found {
+            units,
+            listeners,
+            sockets,
+        } => {
+            let ports = listeners
                 .iter()
-                .map(|(name, port)| format!("{name}:{port}"))
-                .collect();
+                .map(|(name, port)| format!("{name}:{port}"));
+            let paths = sockets.iter().map(|(name, path)| format!("{name}:{path}"));
+            let mut named: Vec<String> = ports.chain(paths).collect();
             named.dedup();
-            info(format!(
-                "watching {} ({})",
-                units.join(", "),
-                named.join(", ")
-            ))
+            let units = units.join(", ");
+            if named.is_empty() {
+                let nothing =
+                    "listens on no TCP port and no Unix socket: there is nothing to wait for";
+                return vec![(Level::Warning, format!("{units} {nothing}"))];
+            }
+            info(format!("watching {units} ({})", named.join(", ")))
         }
         Event::Pool { pool, step } => {
             let level = match step {

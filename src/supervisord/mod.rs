@@ -13,6 +13,9 @@ use jiff::Timestamp;
 use crate::world::http::{Client, Endpoint, HttpError, Tls};
 use crate::world::{Deadline, Root, proc};
 
+/// How supervisord itself is called among its programs.
+pub const SUPERVISORD: &str = "supervisord";
+
 /// The most parents between a process and its program. A longer chain is no chain.
 const ANCESTORS: usize = 64;
 
@@ -229,7 +232,7 @@ pub fn owner<'a>(
 pub fn options(arguments: &[String]) -> Option<&[String]> {
     let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let program = base(arguments.first()?);
-    if program == "supervisord" {
+    if program == SUPERVISORD {
         return Some(&arguments[1..]);
     }
     if !program.starts_with("python") && !program.starts_with("pypy") {
@@ -241,7 +244,7 @@ pub fn options(arguments: &[String]) -> Option<&[String]> {
         .position(|argument| !argument.starts_with('-'))?
         + 1;
     let is_module = arguments[script - 1] == "-m" && arguments[script] == "supervisor.supervisord";
-    let is_script = arguments[script - 1] != "-m" && base(&arguments[script]) == "supervisord";
+    let is_script = arguments[script - 1] != "-m" && base(&arguments[script]) == SUPERVISORD;
     (is_module || is_script).then(|| &arguments[script + 1..])
 }
 

@@ -58,7 +58,10 @@ pub fn supervisors(root: &Root) -> io::Result<(Vec<Found>, Vec<String>)> {
 /// What the system says when /proc can't be read.
 pub fn agent(root: &Root, address: &str) -> io::Result<Option<Result<Found, String>>> {
     let inodes = match address.strip_prefix("unix://") {
-        Some(path) => proc::unix_listeners(root, path)?,
+        Some(path) => proc::unix_listeners(root)?
+            .into_iter()
+            .filter_map(|(inode, at)| (at == path).then_some(inode))
+            .collect(),
         None => match port(address) {
             Some(port) => proc::listeners(root, port)?,
             None => Vec::new(),

@@ -263,26 +263,34 @@ pub fn listeners(root: &Root, port: u16) -> io::Result<Vec<u64>> {
     Ok(inodes)
 }
 
-/// The inodes of the sockets that listen at a path, in our own network namespace.
+/// A Unix socket that listens: its inode, and where. A 0 byte in an abstract name is written as `@`, as the kernel's table does.
+pub type UnixListening = (u64, String);
+
+/// The Unix sockets that listen for connections, in our own network namespace.
 ///
 /// # Errors
 /// What the system says.
-pub fn unix_listeners(root: &Root, path: &str) -> io::Result<Vec<u64>> {
+pub fn unix_listeners(root: &Root) -> io::Result<Vec<UnixListening>> {
     /// `__SO_ACCEPTCON`, as the table prints it.
     const LISTENS: &str = "00010000";
-    let mut inodes = Vec::new();
+    let mut listeners = Vec::new();
     let table = File::open(root.path("/proc/net/unix"))?;
-    for line in BufReader::new(table).lines() {
+    for line in BufReader::new(table).split(b'\n') {
         let line = line?;
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        if let [_, _, _, LISTENS, _, _, inode, at] = fields[..]
-            && at == path
+        let line = String::from_utf8_lossy(&line);
+        let mut fields = line.split_ascii_whitespace();
+        // A path may hold spaces: it is all that follows the inode.
+        let (Some(flags), Some(inode)) = (fields.nth(3), fields.nth(2)) else {
+            continue;
+        };
+        if flags == LISTENS
+            && let Some(at) = line.split_once(&format!(" {inode} "))
             && let Ok(inode) = inode.parse()
         {
-            inodes.push(inode);
+            listeners.push((inode, at.1.to_owned()));
         }
     }
-    Ok(inodes)
+    Ok(listeners)
 }
 
 /// Where a hierarchy is mounted, and which of its groups is the mount's root.
@@ -423,8 +431,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let inodes = unix_listeners(&root, path.to_str().unwrap()).unwrap();
-        assert_eq!(inodes.len(), 1);
+        let listeners = unix_listeners(&root).unwrap();
+        let there = listeners
+            .iter()
+            .filter(|(_, at)| at == path.to_str().unwrap());
+        assert_eq!(there.count(), 1);
+    }
+
+    #[test]
+    fn unix_listeners_are_told_from_other_unix_sockets() {
+        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/a b.sock\n\
+            0000000000000000: 00000002 00000000 00010000 0005 01    99 @abstract\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 12346 /run/a b.sock\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 12347\n";
+        let (_dir, root) = tree(&[("/proc/net/unix", table)]);
+        let want = [
+            (12345, "/run/a b.sock".to_owned()),
+            (99, "@abstract".to_owned()),
+        ];
+        assert_eq!(unix_listeners(&root).unwrap(), want);
     }
 
     #[test]

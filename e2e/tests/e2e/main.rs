@@ -7,6 +7,7 @@ mod doctor;
 mod drill;
 mod firewall;
 mod install;
+mod locals;
 mod long;
 mod quiet;
 mod registry;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         registry::CASES,
         broken::CASES,
         firewall::CASES,
+        locals::CASES,
         quiet::CASES,
         control::CASES,
         install::CASES,
