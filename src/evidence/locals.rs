@@ -13,6 +13,9 @@ use crate::drain::event::{End, Held};
 use crate::text::one_line;
 use crate::world::{Root, proc};
 
+/// As long as a path can be (`UNIX_PATH_MAX`), characters.
+const MOST_PATH: usize = 108;
+
 /// The target's Unix sockets, and what is remembered of the connections to them.
 #[derive(Debug, Default)]
 pub struct Locals {
@@ -138,7 +141,7 @@ impl Locals {
                 look.held.push(Held {
                     program: listener.program.clone(),
                     peer: End::Unix(this.client.to_string()),
-                    local: End::Unix(listener.name.clone()),
+                    local: End::Unix(one_line(&listener.name, MOST_PATH)),
                     age: now.duration_since(this.since),
                     received: 0,
                     sent: 0,
