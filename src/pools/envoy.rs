@@ -122,7 +122,8 @@ impl Pool for Envoy {
     }
 
     fn leave(&self, cx: &Context, before: &Value) -> Result<(), PoolError> {
-        if Before::read(before)?.failing {
+        // Its answer to the change says nothing of who answers.
+        if Before::read(before)?.failing || self.is_failing(cx)? {
             return Ok(());
         }
         self.call(cx, "POST", "/healthcheck/fail").map(drop)

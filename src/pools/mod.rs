@@ -1,6 +1,7 @@
 //! The places that send this host traffic, behind one trait and one table.
 
 mod ask;
+mod aws_target_group;
 mod command;
 mod consul;
 mod envoy;

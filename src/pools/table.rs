@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    Pool, PoolError, PoolErrorKind, command, consul, envoy, firewall, haproxy, health_file, http,
+    Pool, PoolError, PoolErrorKind, aws_target_group, command, consul, envoy, firewall, haproxy,
+    health_file, http,
 };
 use crate::config::{PoolSpec, Section};
 
@@ -24,6 +25,7 @@ pub struct Kind {
 
 /// The types, by name.
 pub const KINDS: &[Kind] = &[
+    aws_target_group::KIND,
     command::KIND,
     consul::KIND,
     envoy::KIND,

@@ -5,16 +5,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drainctl::config::read_alone;
-use drainctl::pools::{
-    Context, Health, KINDS, Membership, Pool, PoolError, PoolErrorKind, Rejoined,
-};
+use drainctl::pools::{Context, Health, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
 use drainctl::world::{Deadline, Root};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::conformance::Fixture;
-use crate::support::{GENEROUS, cx, pool};
+use crate::support::{GENEROUS, cx, pool, read};
 
 struct Leaver {
     dir: TempDir,
@@ -195,16 +192,12 @@ fn what_fails_is_told_and_cannot_drive_the_terminal() {
 
 #[test]
 fn settings_are_checked_with_their_lines() {
-    let kind = KINDS.iter().find(|kind| kind.name == "command").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("leaver");
     fs::write(&path, "").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let root = Root::at(dir.path());
-    let read = |text: &str| match read_alone(text, Some(&root), kind.settings) {
-        Ok(settings) => settings.to_string(),
-        Err(faults) => faults.to_string(),
-    };
+    let read = |text: &str| read("command", Some(&root), text);
     assert_eq!(
         read("argv = [\"/leaver\", \"x\"]"),
         r#"{"argv":["/leaver","x"]}"#

@@ -6,7 +6,7 @@ use drainctl::pools::{KINDS, Membership, Rejoined};
 use serde_json::Value;
 
 use crate::support::{becomes, cx, pool};
-use crate::{command, consul, envoy, firewall, haproxy, health_file, http};
+use crate::{aws_target_group, command, consul, envoy, firewall, haproxy, health_file, http};
 
 /// One way to set a pool up, in front of something real.
 pub(crate) trait Fixture {
@@ -40,6 +40,7 @@ pub(crate) trait Fixture {
 
 fn fixtures(kind: &str) -> Option<Vec<Box<dyn Fixture>>> {
     match kind {
+        "aws-target-group" => Some(aws_target_group::fixtures()),
         "command" => Some(command::fixtures()),
         "consul" => Some(consul::fixtures()),
         "envoy" => Some(envoy::fixtures()),

@@ -4,15 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use drainctl::config::read_alone;
-use drainctl::pools::{Health, KINDS, Membership, PoolErrorKind, Rejoined};
+use drainctl::pools::{Health, Membership, PoolErrorKind, Rejoined};
 use drainctl::world::Root;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::conformance::Fixture;
 use crate::consul_agent::{ConsulAgent, MASTER};
-use crate::support::{becomes, cx, eventually, pool, said};
+use crate::support::{becomes, cx, eventually, pool, read, said};
 
 struct Consul {
     agent: ConsulAgent,
@@ -376,15 +375,11 @@ fn an_agent_that_is_gone_is_unreachable() {
 
 #[test]
 fn settings_are_checked_with_their_lines() {
-    let kind = KINDS.iter().find(|kind| kind.name == "consul").unwrap();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("open"), "secret").unwrap();
     fs::set_permissions(dir.path().join("open"), fs::Permissions::from_mode(0o644)).unwrap();
     let root = Root::at(dir.path());
-    let read = |text: &str| match read_alone(text, Some(&root), kind.settings) {
-        Ok(settings) => settings.to_string(),
-        Err(faults) => faults.to_string(),
-    };
+    let read = |text: &str| read("consul", Some(&root), text);
     insta::assert_snapshot!(read(""), @r#"{"address":"http://127.0.0.1:8500","ca_file":null,"scope":null,"services":[],"token_env":null,"token_file":null}"#);
     let text = r#"
 address = "http://me:hunter2@host"

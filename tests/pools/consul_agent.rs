@@ -1,17 +1,12 @@
 //! Real Consul agents on loopback, one process each.
 
-use std::io::Write;
-use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use drainctl::world::Deadline;
-use drainctl::world::http::{Client, Endpoint, Tls};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::eventually;
+use crate::support::{Daemon, ask, cache, eventually, free_port, not_provided, program};
 
 /// The token that may do everything where ACLs are on.
 pub(crate) const MASTER: &str = "5ec4e700-0000-4000-8000-000000000001";
@@ -21,51 +16,26 @@ pub(crate) struct ConsulAgent {
     binary: PathBuf,
     dir: TempDir,
     ports: [u16; 3],
-    child: Child,
+    process: Daemon,
     acl: bool,
 }
 
 /// The Consul to test against: `$DRAINCTL_TEST_CONSUL`, that of the lab's hosts in the cache of `cargo xtask`, or the one installed.
 fn binary() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("DRAINCTL_TEST_CONSUL") {
-        return Some(named.into());
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let roots = cache.and_then(|cache| std::fs::read_dir(cache.join("drainctl")).ok());
+    let roots = cache().and_then(|cache| std::fs::read_dir(cache).ok());
     let in_roots = roots
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path().join("usr/bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    in_roots
-        .chain(std::env::split_paths(&path))
-        .map(|dir| dir.join("consul"))
-        .find(|file| file.is_file())
-}
-
-/// A port that is free over TCP and UDP at this moment.
-fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
+    program("DRAINCTL_TEST_CONSUL", in_roots.collect(), "consul")
 }
 
 impl ConsulAgent {
     /// An agent on node `host1` with the service `app` (id `app-1`, a TTL check that passes) and `plain` without any check.
     pub(crate) fn start(acl: bool) -> Option<Self> {
         let Some(binary) = binary() else {
-            // Not `eprintln!`, which the test harness keeps to itself.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED consul: no Consul binary; `cargo xtask test` as root provides one"
-            );
+            not_provided("consul");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
@@ -84,12 +54,12 @@ impl ConsulAgent {
         });
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         let ports = [free_port(), free_port(), free_port()];
-        let child = spawn(&binary, &dir, ports, true);
+        let process = spawn(&binary, &dir, ports, true);
         let agent = Self {
             binary,
             dir,
             ports,
-            child,
+            process,
             acl,
         };
         agent.wait_until_ready();
@@ -98,9 +68,9 @@ impl ConsulAgent {
 
     /// Starts it again on the same data, as a client agent that knows no server.
     pub(crate) fn lose_its_servers(&mut self) {
-        self.end();
+        self.process.end();
         std::fs::remove_dir_all(self.dir.path().join("data/serf")).unwrap();
-        self.child = spawn(&self.binary, &self.dir, self.ports, false);
+        self.process = spawn(&self.binary, &self.dir, self.ports, false);
         eventually("the agent answers", || {
             self.call("GET", "/v1/agent/services", None).is_ok()
         });
@@ -112,14 +82,9 @@ impl ConsulAgent {
 
     /// Ends the process the hard way and starts it again on the same data.
     pub(crate) fn restart(&mut self) {
-        self.end();
-        self.child = spawn(&self.binary, &self.dir, self.ports, true);
+        self.process.end();
+        self.process = spawn(&self.binary, &self.dir, self.ports, true);
         self.wait_until_ready();
-    }
-
-    fn end(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 
     /// What the API answers to the operator, as JSON where it is some.
@@ -129,19 +94,11 @@ impl ConsulAgent {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, String> {
-        let client =
-            Client::new(&Endpoint::parse(&self.address()).unwrap(), &Tls::default()).unwrap();
         let token = [("X-Consul-Token", MASTER)];
         let body = body.map(Value::to_string);
-        let answer = client
-            .request(
-                method,
-                path,
-                if self.acl { &token } else { &[] },
-                body.as_deref().map(str::as_bytes),
-                Deadline::after(Duration::from_secs(10)),
-            )
-            .map_err(|error| error.to_string())?;
+        let token: &[_] = if self.acl { &token } else { &[] };
+        let body = body.as_deref().map(str::as_bytes);
+        let answer = ask(&self.address(), method, path, token, body)?;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         if answer.status != 200 {
             return Err(text);
@@ -176,27 +133,15 @@ impl ConsulAgent {
     }
 }
 
-impl Drop for ConsulAgent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(20).collect();
-            eprintln!("the agent's last words, latest first:\n{}", tail.join("\n"));
-        }
-    }
-}
-
-fn spawn(binary: &PathBuf, dir: &TempDir, ports: [u16; 3], with_servers: bool) -> Child {
-    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+fn spawn(binary: &PathBuf, dir: &TempDir, ports: [u16; 3], with_servers: bool) -> Daemon {
     let [http, server, serf] = ports.map(|port| port.to_string());
     let role: &[&str] = if with_servers {
         &["-server", "-bootstrap-expect=1"]
     } else {
         &[]
     };
-    Command::new(binary)
+    let mut command = Command::new(binary);
+    command
         .args(["agent", "-node=host1"])
         .args(role)
         .args(["-bind=127.0.0.1", "-client=127.0.0.1"])
@@ -206,10 +151,6 @@ fn spawn(binary: &PathBuf, dir: &TempDir, ports: [u16; 3], with_servers: bool) -
         .arg("-data-dir")
         .arg(dir.path().join("data"))
         .arg("-config-file")
-        .arg(dir.path().join("config.json"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .arg(dir.path().join("config.json"));
+    Daemon::start(&mut command, dir.path().join("log"))
 }

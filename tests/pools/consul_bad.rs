@@ -1,15 +1,13 @@
 //! What the Consul pool makes of a server that misbehaves.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use drainctl::pools::{Context, Membership, Pool, PoolError, PoolErrorKind};
-use drainctl::world::{Deadline, Root};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::bad_server::{Answer, BadServer};
-use crate::support::{GENEROUS, cx, pool, said};
+use crate::support::{cx, pool, said};
 
 const SECRET: &str = "5ec4e700-dead-4000-8000-00000000beef";
 
@@ -29,49 +27,6 @@ fn errors(pool: &dyn Pool, cx: impl Fn() -> Context) -> [Option<PoolError>; 5] {
         pool.health(&cx(), &before()).err(),
         pool.rejoin(&cx(), &before()).err(),
     ]
-}
-
-#[test]
-fn every_misbehaviour_is_an_error_of_its_kind_by_the_deadline_without_the_token() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("token"), format!(" {SECRET}\n")).unwrap();
-    let raw = |text: &str| Answer::Raw(text.as_bytes().to_vec());
-    let redirect =
-        "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
-    let cases = [
-        (Answer::Hang, PoolErrorKind::TimedOut),
-        (Answer::Trickle, PoolErrorKind::TimedOut),
-        (Answer::Reset, PoolErrorKind::Unreachable),
-        (raw("SSH-2.0-OpenSSH_9.2\r\n\r\n"), PoolErrorKind::BadAnswer),
-        (raw(redirect), PoolErrorKind::BadAnswer),
-        (Answer::Echo(403), PoolErrorKind::Refused),
-        (Answer::Echo(500), PoolErrorKind::Unreachable),
-        (Answer::Echo(429), PoolErrorKind::Unreachable),
-        (Answer::Echo(418), PoolErrorKind::BadAnswer),
-    ];
-    for (answer, kind) in cases {
-        let server = BadServer::start(answer.clone());
-        let pool = pool(
-            "consul",
-            json!({ "address": server.address(), "token_file": "/token" }),
-        );
-        let limit = if kind == PoolErrorKind::TimedOut {
-            Duration::from_millis(200)
-        } else {
-            GENEROUS
-        };
-        let began = Instant::now();
-        let context = || Context {
-            deadline: Deadline::after(limit),
-            root: Root::at(dir.path()),
-        };
-        for error in errors(pool.as_ref(), context) {
-            let error = error.unwrap_or_else(|| panic!("{answer:?} is taken for an answer"));
-            said(&error, SECRET);
-            assert_eq!(error.kind(), kind, "{answer:?}: {error}");
-        }
-        assert!(began.elapsed() < 5 * limit + GENEROUS);
-    }
 }
 
 #[test]

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use drainctl::config::read_alone;
-use drainctl::pools::{KINDS, Membership, PoolErrorKind, Rejoined};
+use drainctl::pools::{Membership, PoolErrorKind, Rejoined};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::conformance::Fixture;
 use crate::namespace::{Namespace, link, sh};
-use crate::support::{GENEROUS, cx, pool};
+use crate::support::{GENEROUS, cx, pool, read};
 
 struct Kernel {
     _namespace: Namespace,
@@ -267,11 +266,7 @@ fn a_mark_that_is_no_comment_never_reaches_nft() {
 
 #[test]
 fn settings_are_checked_with_their_lines() {
-    let kind = KINDS.iter().find(|kind| kind.name == "firewall").unwrap();
-    let read = |text: &str| match read_alone(text, None, kind.settings) {
-        Ok(settings) => settings.to_string(),
-        Err(faults) => faults.to_string(),
-    };
+    let read = |text: &str| read("firewall", None, text);
     assert_eq!(read("ports = [443, 80, 80]"), r#"{"ports":[80,443]}"#);
     for text in ["", "ports = []", "ports = [80, 0]"] {
         assert_eq!(

@@ -1,39 +1,28 @@
 //! Real HAProxy processes, each with a runtime socket in a folder of its own and one over TCP.
 
-use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use drainctl::world::dial::Address;
 use drainctl::world::{Deadline, Root};
 
-use crate::support::{GENEROUS, eventually};
+use crate::support::{Daemon, GENEROUS, eventually, free_port, not_provided};
 
 /// One process with the backends `web` and `api`, and in each the servers `app1`, `app2` (checked) and `off` (`disabled`).
 pub(crate) struct Haproxy {
     dir: PathBuf,
     name: String,
     port: u16,
-    child: Child,
+    process: Daemon,
     /// Where `app2` is, and is checked.
     pub(crate) app2: u16,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl Haproxy {
     /// A process whose socket is `/NAME.sock` below `dir`; its TCP socket has the level operator. `None` where there is no HAProxy.
     pub(crate) fn start(dir: &Path, name: &str) -> Option<Self> {
         if Command::new("haproxy").arg("-v").output().is_err() {
-            // Not `eprintln!`, which the test harness keeps to itself.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED haproxy: no HAProxy on this machine; `cargo xtask test` as root provides one"
-            );
+            not_provided("haproxy");
             return None;
         }
         let (port, app2) = (free_port(), free_port());
@@ -53,7 +42,7 @@ impl Haproxy {
             dir: dir.to_owned(),
             name: name.to_owned(),
             port,
-            child: spawn(dir, name),
+            process: spawn(dir, name),
             app2,
         };
         process.wait_until_ready();
@@ -64,8 +53,8 @@ impl Haproxy {
     pub(crate) fn restart(&mut self) {
         let state = self.ask("show servers state");
         std::fs::write(self.dir.join(format!("{}.state", self.name)), state).unwrap();
-        self.end();
-        self.child = spawn(&self.dir, &self.name);
+        self.process.end();
+        self.process = spawn(&self.dir, &self.name);
         self.wait_until_ready();
     }
 
@@ -106,28 +95,11 @@ impl Haproxy {
     fn wait_until_ready(&self) {
         eventually("HAProxy answers", || self.try_ask("show info").is_ok());
     }
-
-    fn end(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }
 
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(dir: &Path, name: &str) -> Child {
-    Command::new("haproxy")
-        .arg("-db")
-        .arg("-f")
-        .arg(dir.join(format!("{name}.cfg")))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+fn spawn(dir: &Path, name: &str) -> Daemon {
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f");
+    command.arg(dir.join(format!("{name}.cfg")));
+    Daemon::start(&mut command, dir.join(format!("{name}.log")))
 }

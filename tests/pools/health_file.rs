@@ -4,13 +4,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use drainctl::config::read_alone;
-use drainctl::pools::{KINDS, Membership, PoolErrorKind, Rejoined};
+use drainctl::pools::{Membership, PoolErrorKind, Rejoined};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::conformance::Fixture;
-use crate::support::{cx, pool};
+use crate::support::{cx, pool, read};
 
 const PATH: &str = "/srv/www/health";
 
@@ -230,11 +229,7 @@ fn a_path_that_cannot_be_looked_at_is_not_out() {
 
 #[test]
 fn the_default_creates_a_file_that_is_gone_at_a_reboot() {
-    let kind = KINDS
-        .iter()
-        .find(|kind| kind.name == "health-file")
-        .unwrap();
-    let settings = read_alone("", None, kind.settings).unwrap();
+    let settings: Value = serde_json::from_str(&read("health-file", None, "")).unwrap();
     assert_eq!(
         settings,
         json!({ "path": "/run/drainctl/draining", "leave": "create" })
@@ -250,14 +245,7 @@ fn the_default_creates_a_file_that_is_gone_at_a_reboot() {
 
 #[test]
 fn settings_are_checked_with_their_lines() {
-    let kind = KINDS
-        .iter()
-        .find(|kind| kind.name == "health-file")
-        .unwrap();
-    let read = |text: &str| match read_alone(text, None, kind.settings) {
-        Ok(settings) => settings.to_string(),
-        Err(faults) => faults.to_string(),
-    };
+    let read = |text: &str| read("health-file", None, text);
     assert_eq!(
         read("path = \"/a/b\""),
         r#"{"leave":"remove","path":"/a/b"}"#

@@ -3,18 +3,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
-use drainctl::config::read_alone;
-use drainctl::pools::{Context, KINDS, Membership, PoolErrorKind, Rejoined};
-use drainctl::world::{Deadline, Root};
+use drainctl::pools::{Membership, PoolErrorKind, Rejoined};
+use drainctl::world::Root;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::bad_server::{Answer, BadServer};
 use crate::conformance::Fixture;
 use crate::consul_agent::{ConsulAgent, MASTER};
-use crate::support::{GENEROUS, cx, pool, said};
+use crate::support::{cx, pool, read, said};
 
 const SECRET: &str = "5ec4e700-dead-4000-8000-00000000beef";
 
@@ -212,65 +210,10 @@ fn only_a_value_that_the_config_names_is_in_or_out() {
 }
 
 #[test]
-fn every_misbehaviour_is_an_error_of_its_kind_by_the_deadline_without_the_secret() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("token"), format!("Bearer {SECRET}")).unwrap();
-    let raw = |text: &str| Answer::Raw(text.as_bytes().to_vec());
-    let redirect =
-        "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
-    for (answer, kind) in [
-        (Answer::Hang, PoolErrorKind::TimedOut),
-        (Answer::Trickle, PoolErrorKind::TimedOut),
-        (Answer::Reset, PoolErrorKind::Unreachable),
-        (raw("SSH-2.0-OpenSSH_9.2\r\n\r\n"), PoolErrorKind::BadAnswer),
-        (raw(redirect), PoolErrorKind::BadAnswer),
-        (Answer::Echo(200), PoolErrorKind::BadAnswer),
-        (Answer::Echo(403), PoolErrorKind::Refused),
-        (Answer::Echo(404), PoolErrorKind::NotMember),
-        (Answer::Echo(500), PoolErrorKind::Unreachable),
-    ] {
-        let server = BadServer::start(answer.clone());
-        let mut settings = settings(server.address());
-        let limit = if kind == PoolErrorKind::TimedOut {
-            Duration::from_millis(200)
-        } else {
-            GENEROUS
-        };
-        let cx = || Context {
-            deadline: Deadline::after(limit),
-            root: Root::at(dir.path()),
-        };
-        let before = json!({ "value": "1", "out": false });
-        for pointer in [json!("/v"), json!(null)] {
-            // A status that is not named says nothing, except that 2xx is in where nothing else is named.
-            if pointer.is_null() && matches!(answer, Answer::Echo(200)) {
-                continue;
-            }
-            settings["pointer"] = pointer;
-            let pool = pool("http", settings.clone());
-            for error in [
-                pool.prepare(&cx()).err(),
-                pool.leave(&cx(), &before).err(),
-                pool.status(&cx()).err(),
-                pool.rejoin(&cx(), &before).err(),
-            ] {
-                let error = error.unwrap_or_else(|| panic!("{answer:?} is taken for an answer"));
-                said(&error, SECRET);
-                assert_eq!(error.kind(), kind, "{answer:?}: {error}");
-            }
-        }
-    }
-}
-
-#[test]
 fn settings_are_checked_with_their_lines() {
-    let kind = KINDS.iter().find(|kind| kind.name == "http").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let root = Root::at(dir.path());
-    let read = |text: &str| match read_alone(text, Some(&root), kind.settings) {
-        Ok(settings) => settings.to_string(),
-        Err(faults) => faults.to_string(),
-    };
+    let read = |text: &str| read("http", Some(&root), text);
     let sound = "address = \"http://a\"\nstatus = \"GET /{host}\"\nleave = \"PUT /\"\nrejoin = \"PUT /?w={before}\"\nout = [503]\n";
     assert!(read(sound).starts_with('{'), "{}", read(sound));
     for key in ["address", "status", "leave", "rejoin", "out"] {

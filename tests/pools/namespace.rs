@@ -1,13 +1,12 @@
 //! Networks of a test's own: what one does to its kernel's tables, nobody else sees.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::support::eventually;
+use crate::support::{eventually, skipped};
 
 /// A network namespace, kept by a process that waits for the end of its input.
 pub(crate) struct Namespace {
@@ -17,10 +16,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// A fresh one with `lo` up; `None` where none can be made.
     pub(crate) fn new(test: &str) -> Option<Self> {
-        let told = |why: &str| {
-            // Not `eprintln!`, which the test harness keeps to itself.
-            let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
-        };
+        let told = |why: &str| skipped(test, why);
         if !rustix::process::geteuid().is_root() {
             told("needs root for a network namespace");
             return None;

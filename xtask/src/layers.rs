@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::count::{Counts, counted};
 use crate::tools::CargoDeny;
-use crate::{envoy, machine, provision};
+use crate::{envoy, machine, moto, provision};
 
 /// The parts of the test run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -97,6 +97,7 @@ impl Run<'_> {
         layer(Layer::Provision, || {
             self.root = Some(provision::root()?);
             envoy::provide()?;
+            moto::provide()?;
             Ok(Counts::of(true))
         })
     }

@@ -4,8 +4,10 @@ mod count;
 mod envoy;
 mod layers;
 mod machine;
+mod moto;
 mod provision;
 mod tools;
+mod wheels;
 
 use std::process::ExitCode;
 

@@ -79,6 +79,13 @@ impl Endpoint {
         self.text.starts_with("https://")
     }
 
+    /// What stands in the `Host` header; `None` behind a Unix socket, and where the address has a path.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        let (_, host) = self.text.split_once("://")?;
+        (self.socket.is_none() && !host.contains('/')).then_some(host)
+    }
+
     /// The URI of a request. A server behind a Unix socket is called `localhost`, as curl does.
     pub(super) fn uri(&self, path_and_query: &str) -> String {
         match self.socket {
@@ -113,6 +120,14 @@ mod tests {
             assert_eq!(endpoint.uri("/v1/a?b"), uri);
             assert_eq!(endpoint.to_string(), text.trim_end_matches('/'));
         }
+    }
+
+    #[test]
+    fn a_host_is_told_without_scheme_and_path() {
+        let host = |text| Endpoint::parse(text).unwrap().host().map(str::to_owned);
+        assert_eq!(host("http://[::1]:8500/").as_deref(), Some("[::1]:8500"));
+        assert_eq!(host("https://consul.example/prefix"), None);
+        assert_eq!(host("unix:///run/consul.sock"), None);
     }
 
     #[test]
