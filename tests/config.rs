@@ -35,6 +35,7 @@ fn shown(settings: &Settings) -> String {
     let _ = writeln!(text, "{:?}", settings.watch);
     let _ = writeln!(text, "{:?}", settings.rejoin);
     let _ = writeln!(text, "{:?}", settings.guard);
+    let _ = writeln!(text, "{:?}", settings.report);
     for pool in &settings.pools {
         let _ = writeln!(
             text,

@@ -6,8 +6,10 @@ use serde_json::Value;
 
 #[test]
 fn a_drained_backend_drops_nothing_and_a_killed_one_does() {
+    let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_drainctl"))
         .args(["demo", "--json", "--load", "1s"])
+        .env("TMPDIR", dir.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -27,4 +29,11 @@ fn a_drained_backend_drops_nothing_and_a_killed_one_does() {
     );
     assert!(killed["failed"].as_u64().unwrap() > 0, "{acts:#}");
     assert_eq!(output.status.code(), Some(0));
+    let page = std::path::Path::new(acts["page"].as_str().unwrap());
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(
+        html.contains("<svg") && html.contains("backend 1"),
+        "{html}"
+    );
+    assert!(page.starts_with(dir.path()), "{page:?}");
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use crate::command::{command, run};
@@ -99,6 +99,26 @@ impl Journal {
             .collect();
         last.reverse();
         last.join("\n")
+    }
+
+    /// The one entry about a drain, as `journalctl -u drain-connections` finds it.
+    ///
+    /// # Errors
+    /// If there is not exactly one.
+    pub fn drain(&self, id: &str) -> Result<&Entry> {
+        let found: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.field("DRAINCTL_ID") == Some(id))
+            .collect();
+        ensure!(found.len() == 1, "{} entries about drain {id}", found.len());
+        ensure!(
+            found[0].field("OBJECT_SYSTEMD_UNIT") == Some("drain-connections.service")
+                && found[0].field("_UID") == Some("0"),
+            "not found by its unit: {:?}",
+            found[0]
+        );
+        Ok(found[0])
     }
 
     fn message(&self, unit: &str, id: &str) -> Result<SystemTime> {

@@ -4,15 +4,19 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::demo::show::Show;
 use crate::demo::{Acts, backend, draining, parts};
-use crate::exit;
+use crate::drain::Report;
+use crate::world::Root;
+use crate::{exit, report};
 
 /// See it work: backends, a balancer and load on this machine, drained against killed.
 ///
-/// Needs nothing installed and no root, takes about 20 s, talks to nobody but itself, and leaves nothing behind.
+/// Needs nothing installed and no root, takes about 20 s, talks to nobody but itself, and leaves nothing behind but a page about the
+/// drain, in the folder for temporary files.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -62,15 +66,32 @@ impl Demo {
     }
 }
 
+/// The report of the first act, as `drainctl report --html` writes it; where it is.
+fn write_page(drain: &Report) -> anyhow::Result<String> {
+    let path = std::env::temp_dir().join(format!("drainctl-demo-{}.html", drain.id));
+    let path = std::path::absolute(path)?.display().to_string();
+    Root::host()
+        .place(&path, report::html::page(drain, false).as_bytes())
+        .with_context(|| format!("write {path} (TMPDIR names another folder)"))?;
+    Ok(path)
+}
+
 fn show(load: Duration, json: bool) -> anyhow::Result<u8> {
     let show = Show::new(json);
     let acts = Acts::run(load, &show);
     show.end();
     let acts = acts?;
+    let page = acts.drained.drain.as_ref().map(write_page).transpose()?;
     let result = if json {
-        serde_json::to_string_pretty(&acts)?
+        let mut result = serde_json::to_value(&acts)?;
+        result["page"] = page.into();
+        serde_json::to_string_pretty(&result)?
     } else {
-        format!("\n{}", acts.summary())
+        let page = page.unwrap_or_default();
+        format!(
+            "\n{}\n\nThe drain as a page for your browser: {page}",
+            acts.summary()
+        )
     };
     // A reader that is gone does not change the result.
     let _ = writeln!(std::io::stdout(), "{result}");

@@ -321,7 +321,7 @@ pub(super) mod tests {
     #[test]
     fn a_health_file_elsewhere_may_be_written() {
         let (_dir, root, fake) = usual();
-        let config = "[pool.health-file]\npath = \"/srv/www/up\"\n";
+        let config = "report.metrics = \"/var/lib/node_exporter/drainctl.prom\"\n[pool.health-file]\npath = \"/srv/www/up\"\n";
         root.replace(config::MAIN, config.as_bytes(), 0o644)
             .unwrap();
         let text = install(&root, &fake, &[]).unwrap();
@@ -333,7 +333,7 @@ pub(super) mod tests {
         let unit = root
             .read("/etc/systemd/system/drain-connections.service", 10_000)
             .unwrap();
-        assert!(unit.contains("ReadWritePaths=-/srv/www\n"));
+        assert!(unit.contains("ReadWritePaths=-/srv/www -/var/lib/node_exporter\n"));
     }
 
     #[test]

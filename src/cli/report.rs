@@ -1,5 +1,7 @@
 //! `report`: what the last drains waited for and cut.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, bail};
 use clap::Args;
 
@@ -13,7 +15,7 @@ use crate::{exit, report};
 /// The last 32 are kept, also across reboots. Of one that was killed there is what was known up to two seconds before.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples: drainctl report · drainctl report --list · drainctl report --json | jq .outcome"
+    after_help = "Examples: drainctl report --list · drainctl report --html drain.html · drainctl report --json | jq .outcome"
 )]
 pub(super) struct Report {
     /// The drain, by its id or the beginning of one; the last where none is given
@@ -21,6 +23,12 @@ pub(super) struct Report {
     /// Name all that are kept, the newest first
     #[arg(long, conflicts_with = "id")]
     list: bool,
+    /// Write it as a page for a browser, which needs nothing else, with a timeline
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "json"])]
+    html: Option<PathBuf>,
+    /// Write the last drain and the totals of all as metrics, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "list", "json", "html"])]
+    metrics: Option<PathBuf>,
     /// As JSON: the whole report, or with --list an array of all of them
     #[arg(long)]
     json: bool,
@@ -34,6 +42,9 @@ impl Report {
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         let ids =
             receipts::list(root).context("see the reports (they are root's: run it with sudo)")?;
+        if let Some(file) = &self.metrics {
+            return receipts::write_metrics(root, &absolute(file)?).map(|()| exit::OK);
+        }
         if self.list {
             return self.list(root, &ids);
         }
@@ -46,6 +57,14 @@ impl Report {
         )?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&story)?);
+            return Ok(exit::OK);
+        }
+        if let Some(file) = &self.html {
+            let page = report::html::page(&story, runs(root, &story));
+            let file = absolute(file)?;
+            root.place(&file, page.as_bytes())
+                .with_context(|| format!("write {file}"))?;
+            println!("written to {file}: open it in a browser");
             return Ok(exit::OK);
         }
         for line in report::full::lines(&story, runs(root, &story)) {
@@ -71,6 +90,15 @@ impl Report {
         }
         Ok(exit::OK)
     }
+}
+
+/// Under a root a path is the host's own, absolute one.
+fn absolute(file: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(file).with_context(|| format!("find {}", file.display()))?;
+    let text = path
+        .to_str()
+        .with_context(|| format!("{} is no text", file.display()))?;
+    Ok(text.to_owned())
 }
 
 /// The id that is meant; none where there is no report at all.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::duration::Friendly;
 use super::policy::Policies;
 use super::section::Section;
-use super::settings::{Deadlines, RejoinSettings, SettleSettings};
+use super::settings::{Deadlines, RejoinSettings, ReportSettings, SettleSettings};
 
 /// poweroff.target and reboot.target end everything 30 min after they began (`JobTimeoutSec=`), whatever still runs.
 const CEILING: Duration = Duration::from_mins(30);
@@ -96,6 +96,18 @@ pub(super) fn rejoin(section: &mut Section<'_>, values: &RejoinSettings) {
                 "is not a URL; write it like \"http://127.0.0.1:8080/health\"",
             );
         }
+    }
+}
+
+pub(super) fn report(section: &mut Section<'_>, values: &ReportSettings) {
+    if let Some(file) = &values.metrics
+        && !(file.starts_with('/') && file.ends_with(".prom"))
+    {
+        section.fault(
+            "metrics",
+            "must be an absolute path that ends with .prom, which is all that node_exporter reads; write it like \
+             \"/var/lib/node_exporter/textfile/drainctl.prom\"",
+        );
     }
 }
 

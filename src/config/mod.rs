@@ -25,8 +25,8 @@ pub use network::Network;
 pub use policy::{Policies, Policy};
 pub use section::{Section, read_alone};
 pub use settings::{
-    Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, RejoinSettings, Settings, SettleSettings,
-    WatchSettings,
+    Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, RejoinSettings, ReportSettings, Settings,
+    SettleSettings, WatchSettings,
 };
 pub use template::{DEFAULTS, Found, FoundPool, template};
 

@@ -98,7 +98,9 @@ struct Common {
 #[derive(Deserialize)]
 struct Limit(#[serde(with = "super::duration")] std::time::Duration);
 
-const TABLES: [&str; 6] = ["deadline", "settle", "watch", "rejoin", "guard", "pool"];
+const TABLES: [&str; 7] = [
+    "deadline", "settle", "watch", "rejoin", "guard", "report", "pool",
+];
 const COMMON: &[&str] = &["type", "limit"];
 
 fn interpret<'a>(
@@ -107,7 +109,7 @@ fn interpret<'a>(
     root: Option<&'a Root>,
 ) -> (Settings, Vec<Located>) {
     let mut faults = Vec::new();
-    let [deadline, settle, watch, rejoin, guard, pools] = TABLES.map(|name| {
+    let [deadline, settle, watch, rejoin, guard, report, pools] = TABLES.map(|name| {
         let found = table
             .remove_entry(name)
             .map(|(key, value)| (key.span(), value));
@@ -131,6 +133,7 @@ fn interpret<'a>(
         |section, guard: &GuardSettings| check::policies(section, &guard.policies(), &deadline),
         &mut faults,
     );
+    let report = section(report, root, check::report, &mut faults);
 
     let mut specs = Vec::new();
     for (key, value) in pools.table {
@@ -149,6 +152,7 @@ fn interpret<'a>(
         watch,
         rejoin,
         guard,
+        report,
         pools: specs,
     };
     (settings, faults)

@@ -31,6 +31,8 @@ pub struct Settings {
     pub rejoin: RejoinSettings,
     /// Who has to stay.
     pub guard: GuardSettings,
+    /// What is told of a drain that has ended.
+    pub report: ReportSettings,
     /// The pools, in the order of their names; never empty.
     pub pools: Vec<PoolSpec>,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             watch: WatchSettings::default(),
             rejoin: RejoinSettings::default(),
             guard: GuardSettings::default(),
+            report: ReportSettings::default(),
             pools: default_pools(),
         }
     }
@@ -197,6 +200,14 @@ impl GuardSettings {
             by_hand: self.by_hand,
         }
     }
+}
+
+/// What is told of a drain that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportSettings {
+    /// A file that each drain writes at its end, for node_exporter's textfile collector.
+    pub metrics: Option<String>,
 }
 
 /// One pool as the config names it.

@@ -5,11 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::engine::Engine;
 use super::event::{Event, Phase, PoolStep, Report};
 use super::{Outcome, rejoin};
-use crate::exit;
 use crate::world::Deadline;
+use crate::{exit, receipts};
 
 /// What ending may take: the report on disk, the journal.
 const ENDING: Duration = Duration::from_millis(500);
@@ -38,18 +40,25 @@ impl Engine<'_> {
         let (kept, keep) = channel();
         let copy = report.clone();
         let drafts = self.draft.over();
+        let metrics = self.order.settings.report.metrics.clone();
         std::thread::spawn(move || {
             let ended = run.write(&state).map_err(anyhow::Error::from);
             let tidy = store.drop_empty();
             let mut over = drafts.lock().unwrap_or_else(PoisonError::into_inner);
             *over = true;
-            let history = crate::receipts::keep(&state, &copy);
-            kept.send(ended.and(tidy).and(history))
+            let history = receipts::keep(&state, &copy);
+            let told = metrics.map_or(Ok(()), |file| receipts::write_metrics(&state, &file));
+            let whole = ended.and(tidy).and(history);
+            kept.send(
+                whole
+                    .context("the report is not kept")
+                    .and(told.context("the metrics are not written")),
+            )
         });
         // A failing report never changes the outcome, and never holds it up.
         match keep.recv_timeout(ENDING) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.order_note(format!("the report is not kept: {error:#}")),
+            Ok(Err(error)) => self.order_note(format!("{error:#}")),
             Err(_) => {
                 self.order_note("the report is not kept: the disk does not answer".to_owned())
             }

@@ -115,7 +115,9 @@ pub fn run(
     }
     let (store, damaged) = Store::open_or_set_aside(&order.state);
     let (run, resumed) = Run::begin_or_resume(&order.state);
-    let mut story = Story::new(&run.id, Timestamp::now());
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let mut story = Story::new(&run.id, &host, Timestamp::now());
     if resumed && let Ok(kept) = receipts::read(&order.state, &run.id) {
         story.resume(kept, boot_clock().saturating_sub(run.began));
     }

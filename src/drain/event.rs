@@ -242,6 +242,9 @@ pub struct Report {
     pub version: u32,
     /// The drain's id.
     pub id: String,
+    /// The host's name.
+    #[serde(default)]
+    pub host: String,
     /// Why it ran.
     pub cause: Cause,
     /// When it began.

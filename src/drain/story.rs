@@ -25,6 +25,7 @@ const SHOWN_NOTES: usize = 4;
 #[derive(Debug)]
 pub struct Story {
     id: String,
+    host: String,
     began: Timestamp,
     cause: Cause,
     phases: Vec<(Phase, Duration)>,
@@ -43,11 +44,12 @@ pub struct Story {
 }
 
 impl Story {
-    /// The story of the drain `id`.
+    /// The story of the drain `id` of `host`.
     #[must_use]
-    pub fn new(id: &str, began: Timestamp) -> Self {
+    pub fn new(id: &str, host: &str, began: Timestamp) -> Self {
         Self {
             id: id.to_owned(),
+            host: host.to_owned(),
             began,
             cause: Cause::Unknown,
             phases: Vec::new(),
@@ -234,6 +236,7 @@ impl Story {
         Report {
             version: VERSION,
             id: self.id.clone(),
+            host: self.host.clone(),
             cause: self.cause,
             began: self.began,
             took: took + self.before,

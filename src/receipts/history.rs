@@ -128,6 +128,19 @@ pub fn read(root: &Root, id: &str) -> anyhow::Result<Report> {
     serde_json::from_str(&text).with_context(|| format!("understand {path}"))
 }
 
+/// The newest report of a drain that has ended, with what all of them came to, as metrics in `file`: in one step, and readable by all.
+///
+/// # Errors
+/// It could not be written.
+pub fn write_metrics(root: &Root, file: &str) -> anyhow::Result<()> {
+    let ids = list(root).unwrap_or_default();
+    let ended = |id: &String| read(root, id).ok().filter(Report::is_finished);
+    let last = ids.iter().rev().find_map(ended);
+    let text = crate::report::metrics::text(last.as_ref(), &Totals::read(root));
+    root.place(file, text.as_bytes())
+        .with_context(|| format!("write {file}"))
+}
+
 /// The newest report that can be read.
 #[must_use]
 pub fn last(root: &Root) -> Option<Report> {

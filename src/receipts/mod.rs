@@ -6,7 +6,7 @@ mod rehearsal;
 mod run;
 mod store;
 
-pub use history::{MOST_BYTES, MOST_REPORTS, Totals, keep, last, list, read};
+pub use history::{MOST_BYTES, MOST_REPORTS, Totals, keep, last, list, read, write_metrics};
 pub use lock::{Lock, Locked};
 pub use rehearsal::{Rehearsal, Rehearsing};
 pub use run::{Run, boot_clock};

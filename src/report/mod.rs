@@ -2,10 +2,14 @@
 
 /// The kept report for a terminal.
 pub mod full;
+/// The kept report as a page.
+pub mod html;
 mod journal;
 mod json;
 mod lines;
 mod live;
+/// The last drain for Prometheus.
+pub mod metrics;
 /// A running drain, as people are told of it.
 pub mod now;
 #[cfg(test)]

@@ -55,6 +55,7 @@ pub(crate) fn sample() -> Report {
     Report {
         version: 2,
         id: "20260102T030405000-7".to_owned(),
+        host: "web1".to_owned(),
         cause: Cause::Poweroff,
         began: "2026-01-02T03:04:05Z".parse().unwrap(),
         took: ms(60_000),
@@ -141,7 +142,9 @@ pub(crate) fn largest() -> Report {
             at: Duration::from_nanos(3_499_999_999 * n),
             busy: Some(10_000 - n * 17),
             arrived: 123_456,
-            by: (0..programs).map(|p| (10_000 - n * 17) / (p + 2)).collect(),
+            by: (0..programs)
+                .map(|p| (10_000 - n * 17) / (3 * (p + 2)))
+                .collect(),
         })
         .collect();
     Report {

@@ -313,13 +313,16 @@ fn write(facts: &Facts, steps: &mut Vec<Step>, path: &str, text: String, why: St
     }
 }
 
-/// The folders of health files that lie outside our own: the sandbox makes everything else read-only.
+/// The folders of health files and metrics that lie outside our own: the sandbox makes everything else read-only.
 fn writable(settings: &Settings) -> Vec<String> {
-    let mut folders: Vec<String> = settings
+    let health_files = settings
         .pools
         .iter()
         .filter(|pool| pool.kind == "health-file")
-        .filter_map(|pool| Path::new(pool.settings.get("path")?.as_str()?).parent())
+        .filter_map(|pool| pool.settings.get("path")?.as_str());
+    let mut folders: Vec<String> = health_files
+        .chain(settings.report.metrics.as_deref())
+        .filter_map(|path| Path::new(path).parent())
         .filter(|folder| !folder.starts_with(RUN_DIR) && !folder.starts_with(STATE_DIR))
         .filter_map(|folder| folder.to_str().map(str::to_owned))
         .collect();

@@ -165,7 +165,7 @@ fn sandbox(unit: &mut Unit, layout: &Layout) {
             .map(|path| word(&format!("-{path}")))
             .collect();
         unit.set(
-            "health files that the config names; one that is missing must not fail the unit",
+            "health files and metrics that the config names; a folder that is missing must not fail the unit",
             "ReadWritePaths",
             &paths.join(" "),
         );

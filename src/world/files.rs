@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The directory that stands for `/`.
@@ -67,13 +67,15 @@ impl Root {
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = dir.join(name);
         let written = (|| {
-            // A leftover of a killed run with the same process id is ours to overwrite.
+            // A leftover of a killed run with the same process id is ours to replace; a link that somebody laid there is not followed.
+            let _ = fs::remove_file(&temporary);
             let mut file = OpenOptions::new()
                 .write(true)
-                .create(true)
-                .truncate(true)
+                .create_new(true)
                 .mode(mode)
                 .open(&temporary)?;
+            // Whatever the umask is.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)
@@ -84,6 +86,28 @@ impl Root {
         }
         // The rename itself is only on disk once the folder is.
         File::open(dir)?.sync_all()
+    }
+
+    /// Writes a file that others are to read, where somebody wants it: in one step, but never a folder for it, which would hide a slip
+    /// in its name. What is no regular file (a terminal, a pipe) is written to as it is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn place(&self, path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
+        let host = self.path(&path);
+        match fs::metadata(&host) {
+            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if !there.is_file() => {
+                return OpenOptions::new()
+                    .write(true)
+                    .open(&host)?
+                    .write_all(content);
+            }
+            _ => {}
+        }
+        let dir = host.parent().filter(|dir| !dir.as_os_str().is_empty());
+        fs::metadata(dir.unwrap_or(Path::new(".")))?;
+        self.replace(path, content, 0o644)
     }
 
     /// Removes the file; one that is not there is fine.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 /// What the lab runs on this machine, by Debian package.
 const PACKAGES: &[&str] = &[
+    "chromium",
     "debian-archive-keyring",
     "haproxy",
     "iproute2",
@@ -11,6 +12,7 @@ const PACKAGES: &[&str] = &[
     "nftables",
     "procps",
     "python3-pip",
+    "python3-prometheus-client",
     "systemd-container",
     "util-linux",
 ];

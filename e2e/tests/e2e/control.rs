@@ -65,6 +65,13 @@ fn extend_and_skip(case: &str, parts: &Parts) -> Result<()> {
         tail()
     );
     ensure!(host.path(RECEIPTS).exists(), "no receipt\n{}", tail());
+    let entry = journal.drain(report.text("id"))?;
+    ensure!(
+        entry.field("DRAINCTL_OUTCOME") == Some("skipped")
+            && entry.field("DRAINCTL_CAUSE") == Some("poweroff")
+            && entry.field("DRAINCTL_IN_FLIGHT") == Some("1"),
+        "{entry:?}"
+    );
     let stopped = journal.stopped(HOOK)?;
     ensure!(
         journal.stopping(SUPERVISOR)? >= stopped,
@@ -108,6 +115,13 @@ fn rehearse(case: &str, parts: &Parts) -> Result<()> {
     let report = Report::last(host)?;
     ensure!(report.text("outcome") == "drained", "{report}");
     ensure!(!host.path(RECEIPTS).exists(), "a receipt is left");
+    let journalctl = ["journalctl", "-u", "drain-connections", "-o", "verbose"];
+    let said = host.exec(&journalctl)?;
+    let id = format!("DRAINCTL_ID={}", report.text("id"));
+    ensure!(
+        said.matches(&id).count() == 1 && said.contains("DRAINCTL_OUTCOME=drained"),
+        "{said}"
+    );
     figures::note(
         case,
         &format!("{} requests, {failed} failed", load.requests.len()),
