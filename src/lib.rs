@@ -17,6 +17,8 @@ pub mod evidence;
 pub mod exit;
 /// The places that send this host traffic.
 pub mod pools;
+/// Counters of requests in flight that programs and proxies keep themselves.
+pub mod probes;
 /// What must survive a crash: the lock, the receipts, the last good settings, the history.
 pub mod receipts;
 /// Events in; terminal, journal and JSON out.

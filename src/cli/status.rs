@@ -14,6 +14,7 @@ use crate::drain::machine::Depth;
 use crate::drain::target::{Programs, unit_names, watched};
 use crate::evidence::{Glance, Watch};
 use crate::pools::{Membership, Said};
+use crate::probes::Asked;
 use crate::receipts::{self, Book, Run, Store};
 use crate::systemd::{self, HOOK, REJOIN, UnitState};
 use crate::world::{Deadline, Root};
@@ -174,8 +175,10 @@ impl Facts {
             .collect();
         watch.look(Depth::Whole)?;
         std::thread::sleep(BETWEEN);
-        if let Glance::Whole(looked, _) = watch.look(Depth::Whole)? {
-            self.looked = Some(looked);
+        if let Glance::Whole(mut looked, _) = watch.look(Depth::Whole)? {
+            looked.add(Asked::new(root, &settings.probes).count());
+            self.notes.extend(looked.unknown.iter().cloned());
+            self.looked = Some(*looked);
         }
         Ok(())
     }

@@ -111,16 +111,21 @@ pub(super) fn report(section: &mut Section<'_>, values: &ReportSettings) {
     }
 }
 
-pub(super) fn pool(section: &mut Section<'_>, name: &str, limit: Duration, deadline: &Deadlines) {
+pub(super) fn typed(
+    section: &mut Section<'_>,
+    what: &str,
+    name: &str,
+    limit: Duration,
+    longest: Duration,
+) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(allowed) {
         section.fault(
             "",
-            "the name of a pool is made of up to 64 letters, digits, `.`, `_` and `-`; rename it",
+            format!("the name of a {what} is made of up to 64 letters, digits, `.`, `_` and `-`; rename it"),
         );
     }
     positive(section, "limit", limit);
-    let longest = deadline.shutdown.max(deadline.restart);
     if section.has("limit") && limit > longest {
         section.fault(
             "limit",

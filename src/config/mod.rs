@@ -16,6 +16,7 @@ mod read;
 mod section;
 mod settings;
 mod template;
+mod typed;
 mod words;
 
 pub use fault::{Fault, Faults, Nature};
@@ -25,8 +26,8 @@ pub use network::Network;
 pub use policy::{Policies, Policy};
 pub use section::{Section, read_alone};
 pub use settings::{
-    Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, RejoinSettings, ReportSettings, Settings,
-    SettleSettings, WatchSettings,
+    Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, ProbeSpec, RejoinSettings, ReportSettings,
+    Settings, SettleSettings, WatchSettings,
 };
 pub use template::{DEFAULTS, Found, FoundPool, template};
 

@@ -12,9 +12,9 @@ use super::fault::{Fault, Nature};
 use super::files::Source;
 use super::merge::{Map, merged, moved};
 use super::section::{Located, Section, line_at};
-use super::settings::{Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, Settings, default_pools};
-use super::words::{printable, suggestion};
-use crate::pools::KINDS;
+use super::settings::{GuardSettings, Settings, default_pools};
+use super::typed;
+use super::words::printable;
 use crate::world::Root;
 
 /// What came out of the sources.
@@ -87,21 +87,9 @@ struct Top {
     units: Vec<String>,
 }
 
-/// The keys that every pool has.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Common {
-    r#type: Option<String>,
-    limit: Option<Limit>,
-}
-
-#[derive(Deserialize)]
-struct Limit(#[serde(with = "super::duration")] std::time::Duration);
-
-const TABLES: [&str; 7] = [
-    "deadline", "settle", "watch", "rejoin", "guard", "report", "pool",
+const TABLES: [&str; 8] = [
+    "deadline", "settle", "watch", "rejoin", "guard", "report", "pool", "probe",
 ];
-const COMMON: &[&str] = &["type", "limit"];
 
 fn interpret<'a>(
     mut table: DeTable<'a>,
@@ -109,7 +97,16 @@ fn interpret<'a>(
     root: Option<&'a Root>,
 ) -> (Settings, Vec<Located>) {
     let mut faults = Vec::new();
-    let [deadline, settle, watch, rejoin, guard, report, pools] = TABLES.map(|name| {
+    let [
+        deadline,
+        settle,
+        watch,
+        rejoin,
+        guard,
+        report,
+        pools,
+        probes,
+    ] = TABLES.map(|name| {
         let found = table
             .remove_entry(name)
             .map(|(key, value)| (key.span(), value));
@@ -135,15 +132,10 @@ fn interpret<'a>(
     );
     let report = section(report, root, check::report, &mut faults);
 
-    let mut specs = Vec::new();
-    for (key, value) in pools.table {
-        let name = key.get_ref().to_string();
-        if let Some(sub) = Sub::of(format!("pool.{name}"), key.span(), value, &mut faults) {
-            specs.extend(pool(name, sub, &deadline, root, &mut faults));
-        }
-    }
-    if specs.is_empty() {
-        specs = default_pools();
+    let longest = deadline.shutdown.max(deadline.restart);
+    let mut found = typed::read(pools, &typed::POOLS, longest, root, &mut faults);
+    if found.is_empty() {
+        found = default_pools();
     }
     let settings = Settings {
         units,
@@ -153,16 +145,17 @@ fn interpret<'a>(
         rejoin,
         guard,
         report,
-        pools: specs,
+        pools: found,
+        probes: typed::read(probes, &typed::PROBES, longest, root, &mut faults),
     };
     (settings, faults)
 }
 
 /// A table and where it is named.
-struct Sub<'a> {
-    name: String,
-    table: DeTable<'a>,
-    header: Range<usize>,
+pub(super) struct Sub<'a> {
+    pub(super) name: String,
+    pub(super) table: DeTable<'a>,
+    pub(super) header: Range<usize>,
 }
 
 impl<'a> Sub<'a> {
@@ -174,7 +167,7 @@ impl<'a> Sub<'a> {
         }
     }
 
-    fn of(
+    pub(super) fn of(
         name: String,
         header: Range<usize>,
         value: Spanned<DeValue<'a>>,
@@ -224,67 +217,13 @@ fn finish<T: Default>(section: Section<'_>, values: T, faults: &mut Vec<Located>
     if sound { values } else { T::default() }
 }
 
-fn pool<'a>(
-    name: String,
-    sub: Sub<'a>,
-    deadline: &Deadlines,
-    root: Option<&'a Root>,
-    faults: &mut Vec<Located>,
-) -> Option<PoolSpec> {
-    let (common, own): (DeTable<'a>, DeTable<'a>) = sub
-        .table
-        .into_iter()
-        .partition(|(key, _)| COMMON.contains(&key.get_ref().as_ref()));
-    let mut common = Section::new(sub.name.clone(), common, sub.header.clone(), root);
-    let values: Common = common.read().unwrap_or_default();
-    let limit = values.limit.map_or(POOL_LIMIT, |limit| limit.0);
-    check::pool(&mut common, &name, limit, deadline);
-
-    let given = values.r#type.as_deref();
-    let kind = KINDS
-        .iter()
-        .find(|kind| kind.name == given.unwrap_or(&name));
-    let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-    match (kind, given) {
-        (Some(_), _) => {}
-        (None, Some(unknown)) => {
-            let hint = suggestion(unknown, &names, "the types are");
-            common.fault("type", format!("unknown type `{unknown}`{hint}"));
-        }
-        (None, None) if !common.has("type") => {
-            let hint = suggestion(&name, &names, "the types are");
-            common.fault(
-                "type",
-                format!("is missing, and `{name}` is not a type itself{hint}"),
-            );
-        }
-        (None, None) => {}
-    }
-    let mut found = common.into_faults();
-    let mut settings = None;
-    if let Some(kind) = kind {
-        let mut own = Section::new(sub.name, own, sub.header, root).beside(COMMON);
-        settings = (kind.settings)(&mut own);
-        found.extend(own.into_faults());
-    }
-    let sound = found
-        .iter()
-        .all(|fault| fault.nature == Nature::Environment);
-    faults.extend(found);
-    Some(PoolSpec {
-        name,
-        kind: kind?.name.to_owned(),
-        limit,
-        settings: settings.filter(|_| sound)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::config::{DEFAULTS, from_sources};
+    use crate::{pools, probes};
 
     fn source(text: impl Into<String>) -> Source {
         Source {
@@ -318,15 +257,24 @@ mod tests {
         let kinds: BTreeSet<&str> = settings.pools.iter().map(|p| p.kind.as_str()).collect();
         assert_eq!(
             kinds.len(),
-            KINDS.len(),
+            pools::KINDS.len(),
             "each type of pool has its example"
+        );
+        let kinds: BTreeSet<&str> = settings.probes.iter().map(|p| p.kind.as_str()).collect();
+        assert_eq!(
+            kinds.len(),
+            probes::KINDS.len(),
+            "each type of probe has its example"
         );
     }
 
     #[test]
-    fn every_key_of_every_pool_is_documented() {
-        for pool in examples().pools {
-            for key in pool.settings.as_object().unwrap().keys() {
+    fn every_key_of_every_pool_and_probe_is_documented() {
+        let examples = examples();
+        let pools = examples.pools.iter().map(|pool| &pool.settings);
+        let probes = examples.probes.iter().map(|probe| &probe.settings);
+        for settings in pools.chain(probes) {
+            for key in settings.as_object().unwrap().keys() {
                 assert!(DEFAULTS.contains(&format!("{key} = ")), "{key}");
             }
         }

@@ -13,6 +13,8 @@ use crate::pools::KINDS;
 
 /// How long leaving a pool may take where its table does not say.
 pub const POOL_LIMIT: Duration = Duration::from_secs(15);
+/// How long a probe may take to answer where its table does not say.
+pub(super) const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// The only pool where none is configured: a file that a balancer's check looks for.
 const DEFAULT_POOL: &str = "health-file";
 
@@ -35,6 +37,8 @@ pub struct Settings {
     pub report: ReportSettings,
     /// The pools, in the order of their names; never empty.
     pub pools: Vec<PoolSpec>,
+    /// What is asked beside the sockets, in the order of their names.
+    pub probes: Vec<ProbeSpec>,
 }
 
 impl Default for Settings {
@@ -48,6 +52,7 @@ impl Default for Settings {
             guard: GuardSettings::default(),
             report: ReportSettings::default(),
             pools: default_pools(),
+            probes: Vec::new(),
         }
     }
 }
@@ -220,6 +225,19 @@ pub struct PoolSpec {
     /// How long leaving it may take, retries and verification included. More than zero.
     pub limit: Duration,
     /// The type's own settings, checked. What a receipt keeps; never a secret.
+    pub settings: Value,
+}
+
+/// One probe as the config names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeSpec {
+    /// Its name in the config, as a pool's.
+    pub name: String,
+    /// Its type, one of the table's.
+    pub kind: String,
+    /// How long it may take to answer; then it is unknown. More than zero.
+    pub limit: Duration,
+    /// The type's own settings, checked.
     pub settings: Value,
 }
 

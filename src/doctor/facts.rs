@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 
 use crate::config::{self, Settings};
 use crate::pools::{self, Said};
+use crate::probes::{Asked, Counted};
 use crate::receipts::{Book, Run, STATE_DIR, Store};
 use crate::supervisord::{self, Owner, Supervisord};
 use crate::systemd::order::{self, Order, Units};
@@ -53,6 +54,8 @@ pub struct Facts {
     pub leftovers: Vec<(String, u32, String)>,
     /// Each pool's own word.
     pub pools: Vec<Said>,
+    /// What each probe counts.
+    pub probes: Vec<Counted>,
     /// The receipts not used yet.
     pub receipts: Option<Book>,
     /// Why they can't be read.
@@ -153,6 +156,7 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
     facts.ask_systemd()?;
     facts.ask_supervisord(root);
     facts.pools = pools::ask(root, &facts.settings.pools, LIMIT);
+    facts.probes = Asked::new(root, &facts.settings.probes).count();
     match Store::open(root) {
         Ok(store) => facts.receipts = store.book(),
         Err(error) => facts.unreadable = Some(format!("{error:#}")),

@@ -143,6 +143,7 @@ pub const CHECKS: &[Check] = &[
     check("pool-answer", Section::Pools, places::answer),
     check("pool-member", Section::Pools, places::member),
     check("pool-out", Section::Pools, places::out),
+    check("probe-answer", Section::Pools, places::probes),
     check("state-receipts", Section::State, places::receipts),
     check("state-rejoin", Section::State, places::rejoin),
     check("state-leftovers", Section::State, places::leftovers),

@@ -4,6 +4,7 @@ use super::Severity::{Error, Info, Warning};
 use super::{Facts, Finding};
 use crate::config;
 use crate::pools::{Membership, PoolErrorKind, Said};
+use crate::probes::Counted;
 use crate::receipts::{RECEIPTS, STATE_DIR};
 use crate::systemd::REJOIN;
 
@@ -55,6 +56,26 @@ pub(super) fn member(facts: &Facts) -> Vec<Finding> {
             ))
     };
     facts.pools.iter().filter(unknown).map(finding).collect()
+}
+
+/// Unknown is busy: a probe that does not answer holds a drain to its deadline.
+pub(super) fn probes(facts: &Facts) -> Vec<Finding> {
+    let finding = |probe: &Counted| {
+        let error = probe.count.as_ref().err()?;
+        let what = format!(
+            "the probe {} does not say how many requests are in flight: a drain would wait until its deadline",
+            probe.name
+        );
+        let table = format!("[probe.{}] of {}", probe.name, config::MAIN);
+        Some(
+            Finding::new(Error, what)
+                .seen(format!("probe.{}", probe.name), "", error)
+                .hand(format!(
+                    "start what answers there, correct {table}, or take it out"
+                )),
+        )
+    };
+    facts.probes.iter().filter_map(finding).collect()
 }
 
 /// Out, though no drain of ours says so.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::PoolSpec;
 use crate::pools::{Membership, PoolErrorKind, Said};
+use crate::probes::Counted;
 use crate::receipts::{Book, Receipt};
 use crate::systemd::find;
 
@@ -276,6 +277,13 @@ const BROKEN: &[Broken] = &[
     }),
     ("pool-answer", "token file gone", |f| {
         said(f, PoolErrorKind::Local)
+    }),
+    ("probe-answer", "silent", |f| {
+        f.probes = vec![Counted {
+            name: "edge".to_owned(),
+            count: Err("no answer in time".to_owned()),
+            age: Duration::ZERO,
+        }];
     }),
     ("pool-member", "unknown node", |f| {
         said(f, PoolErrorKind::NotMember)

@@ -338,6 +338,7 @@ impl Engine<'_> {
             units,
             settings: settings.watch.clone(),
             pools: settings.pools.clone(),
+            probes: settings.probes.clone(),
         }
         .start(self.tell.clone());
         let notifier = if self.order.as_hook {
@@ -434,7 +435,13 @@ impl Engine<'_> {
                     oldest: looked.oldest(),
                     cost,
                 };
-                self.say(Event::Looked(looked));
+                for why in &looked.unknown {
+                    let text = format!("{why}; that counts as busy");
+                    if !self.story.has_noted(&text) {
+                        self.order_note(text);
+                    }
+                }
+                self.say(Event::Looked(*looked));
                 Some(input)
             }
             Message::Look(Err(error)) => {

@@ -12,6 +12,7 @@ use super::waits::Wait;
 use super::{Cause, Outcome};
 use crate::evidence::Verdict;
 use crate::pools::PoolErrorKind;
+use crate::probes::Counted;
 use crate::text::one_line;
 
 /// One thing that happened.
@@ -166,6 +167,12 @@ pub struct Looked {
     pub programs: Vec<(String, u64)>,
     /// The busy ones, oldest request first, at most [`Looked::MOST_HELD`].
     pub held: Vec<Held>,
+    /// Why what a probe counts is unknown; each stands in `busy` as one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+    /// The longest that a probe has counted anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probed: Option<Duration>,
 }
 
 impl Looked {
@@ -175,7 +182,26 @@ impl Looked {
     /// The age of the oldest request in flight.
     #[must_use]
     pub fn oldest(&self) -> Option<Duration> {
-        self.held.first().map(|held| held.age)
+        self.held.first().map(|held| held.age).max(self.probed)
+    }
+
+    /// Adds what the probes count.
+    pub fn add(&mut self, counted: Vec<Counted>) {
+        for Counted { name, count, age } in counted {
+            let program = format!("probe {name}");
+            let count = match count {
+                Ok(0) => continue,
+                Ok(count) => count,
+                Err(error) => {
+                    self.unknown.push(format!("{program}: {error}"));
+                    1
+                }
+            };
+            self.busy = self.busy.saturating_add(count);
+            self.probed = self.probed.max(Some(age));
+            let at = self.programs.partition_point(|(name, _)| *name < program);
+            self.programs.insert(at, (program, count));
+        }
     }
 }
 

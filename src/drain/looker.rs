@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::engine::Message;
 use super::machine::Depth;
 use super::target::{Programs, watched};
-use crate::config::{PoolSpec, WatchSettings};
+use crate::config::{PoolSpec, ProbeSpec, WatchSettings};
 use crate::evidence::{Glance, Listener, LocalListener, Watch};
+use crate::probes::Asked;
 use crate::receipts::TargetMark;
 use crate::systemd::UnitState;
 use crate::world::Root;
@@ -43,6 +44,8 @@ pub struct Looker {
     pub settings: WatchSettings,
     /// The pools: those with an agent on this host have health checks that are no traffic.
     pub pools: Vec<PoolSpec>,
+    /// What is asked beside the sockets.
+    pub probes: Vec<ProbeSpec>,
 }
 
 impl Looker {
@@ -56,6 +59,8 @@ impl Looker {
     fn run(self, asked: &Receiver<Depth>, tell: &Sender<Message>) {
         let programs = Programs::ask(&self.root, &self.units);
         let mut eye = Eye {
+            asked: Asked::new(&self.root, &self.probes),
+            counting: false,
             looker: self,
             programs,
             watch: None,
@@ -81,15 +86,39 @@ struct Eye {
     /// With the instant at which it is to look again for what the target listens on.
     watch: Option<(Watch, Instant)>,
     told: bool,
+    asked: Asked,
+    /// At the last look nothing but the probes held the drain.
+    counting: bool,
 }
 
 impl Eye {
     fn look(&mut self, depth: Depth, tell: &Sender<Message>) -> anyhow::Result<Glance> {
+        if depth == Depth::Oldest && self.counting {
+            let counted = self.asked.count();
+            let holds = counted.iter().filter(|one| one.count != Ok(0));
+            if let Some(age) = holds.map(|one| one.age).max() {
+                return Ok(Glance::StillBusy(age));
+            }
+        }
+        let mut glance = self.look_at_sockets(depth, tell)?;
+        // While the sockets hold the drain, nobody is asked.
+        self.counting = false;
+        if let Glance::Whole(looked, _) = &mut glance
+            && looked.busy == 0
+        {
+            looked.add(self.asked.count());
+            self.counting = looked.busy > 0;
+        }
+        Ok(glance)
+    }
+
+    fn look_at_sockets(&mut self, depth: Depth, tell: &Sender<Message>) -> anyhow::Result<Glance> {
         let Looker {
             root,
             units,
             settings,
             pools,
+            ..
         } = &self.looker;
         let name = |pid| self.programs.name(root, pid);
         let (watch, rediscover) = match &mut self.watch {

@@ -149,8 +149,8 @@ fn ports_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::
 
 /// What the check says; nothing when it passes.
 fn check(url: &str, deadline: Deadline) -> anyhow::Result<String> {
-    let (base, path) = split_url(url);
-    let client = Client::new(&Endpoint::parse(base)?, &Tls::default())?;
+    let (server, path) = Endpoint::split(url)?;
+    let client = Client::new(&server, &Tls::default())?;
     let answer = client
         .request("GET", path, &[], None, deadline)
         .with_context(|| url.to_owned())?;
@@ -160,15 +160,6 @@ fn check(url: &str, deadline: Deadline) -> anyhow::Result<String> {
     } else {
         format!("{url} answers {}", answer.status)
     })
-}
-
-/// The server and the path of a URL.
-fn split_url(url: &str) -> (&str, &str) {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    match url[host..].find('/') {
-        Some(at) => url.split_at(host + at),
-        None => (url, "/"),
-    }
 }
 
 /// Uses every receipt: the pool's name with what came of it. A receipt that failed stays.
@@ -233,11 +224,5 @@ mod tests {
         assert!(is_down(&unit("loaded", "activating")));
         assert!(!is_down(&unit("loaded", "active")));
         assert!(!is_down(&unit("not-found", "inactive")));
-    }
-
-    #[test]
-    fn a_url_is_split_behind_its_host() {
-        assert_eq!(split_url("http://a:1/b/c?d"), ("http://a:1", "/b/c?d"));
-        assert_eq!(split_url("http://a"), ("http://a", "/"));
     }
 }

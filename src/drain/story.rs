@@ -131,6 +131,12 @@ impl Story {
         }
     }
 
+    /// Whether it was said before.
+    #[must_use]
+    pub fn has_noted(&self, text: &str) -> bool {
+        self.notes.iter().any(|note| note == text)
+    }
+
     fn pool_step(&mut self, at: Duration, name: &str, step: &PoolStep) {
         let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == name) else {
             return;
@@ -230,8 +236,8 @@ impl Story {
         };
         let in_flight = match (&self.looked, outcome) {
             (_, Outcome::NothingToDo) => Count::Exactly(0),
-            (Some(looked), _) => Count::Exactly(looked.busy),
-            (None, _) => Count::Unknown,
+            (Some(looked), _) if looked.unknown.is_empty() => Count::Exactly(looked.busy),
+            _ => Count::Unknown,
         };
         Report {
             version: VERSION,

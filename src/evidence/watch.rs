@@ -49,7 +49,7 @@ pub enum Glance {
     /// One of the oldest busy connections is still busy; nothing else was looked at. Its age.
     StillBusy(Duration),
     /// All connections.
-    Whole(Looked, Duration),
+    Whole(Box<Looked>, Duration),
 }
 
 /// What one walk over the rows gathers; thrown away when the walk has to start over.
@@ -172,7 +172,7 @@ impl Watch {
         }
         let began = Instant::now();
         let looked = self.whole(began)?;
-        Ok(Glance::Whole(looked, began.elapsed()))
+        Ok(Glance::Whole(Box::new(looked), began.elapsed()))
     }
 
     /// The age of the oldest witness that is still busy beyond doubt.

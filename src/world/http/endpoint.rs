@@ -73,6 +73,19 @@ impl Endpoint {
         })
     }
 
+    /// Splits a URL into its server and its path, which is `/` where the URL has none.
+    ///
+    /// # Errors
+    /// Says what is wrong with the server.
+    pub fn split(url: &str) -> Result<(Self, &str), EndpointError> {
+        let host = url.find("://").map_or(0, |at| at + 3);
+        let (server, path) = match url[host..].find('/') {
+            Some(at) => url.split_at(host + at),
+            None => (url, "/"),
+        };
+        Ok((Self::parse(server)?, path))
+    }
+
     /// Whether the server has to prove who it is.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -128,6 +141,18 @@ mod tests {
         assert_eq!(host("http://[::1]:8500/").as_deref(), Some("[::1]:8500"));
         assert_eq!(host("https://consul.example/prefix"), None);
         assert_eq!(host("unix:///run/consul.sock"), None);
+    }
+
+    #[test]
+    fn a_url_is_split_behind_its_host() {
+        for (url, server, path) in [
+            ("http://a:1/b/c?d", "http://a:1", "/b/c?d"),
+            ("http://a", "http://a", "/"),
+        ] {
+            let (endpoint, rest) = Endpoint::split(url).unwrap();
+            assert_eq!((endpoint.to_string().as_str(), rest), (server, path));
+        }
+        Endpoint::split("/nginx_status").unwrap_err();
     }
 
     #[test]
