@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::count::{Counts, counted};
 use crate::tools::CargoDeny;
-use crate::{envoy, machine, moto, provision};
+use crate::{envoy, fuzz, machine, moto, provision};
 
 /// The parts of the test run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,8 @@ pub(crate) enum Layer {
     Clippy,
     /// Unit, golden, kernel and black-box tests.
     Test,
+    /// The kernel's bytes under libFuzzer, for half a minute.
+    Fuzz,
     /// Verdicts against what servers know, for half a minute.
     Truth,
     /// Booted hosts under load.
@@ -64,6 +66,9 @@ pub(crate) fn run(filter: Option<&str>, only: Option<Layer>) -> Counts {
     }
     if run.wants(Layer::Test) {
         counts += layer(Layer::Test, || run.tests());
+    }
+    if run.wants(Layer::Fuzz) {
+        counts += layer(Layer::Fuzz, fuzz::run);
     }
     if run.wants(Layer::Truth) {
         counts += layer(Layer::Truth, truth_layer);
@@ -168,21 +173,21 @@ pub(crate) fn truth() -> Command {
     cargo(&["run", "--quiet", "--locked", "--package", "truth", "--"])
 }
 
-fn check(mut command: Command) -> Result<Counts> {
+pub(crate) fn check(mut command: Command) -> Result<Counts> {
     let status = command
         .status()
         .with_context(|| format!("starting {}", command.get_program().display()))?;
     Ok(Counts::of(status.success()))
 }
 
-fn cargo(words: &[&str]) -> Command {
+pub(crate) fn cargo(words: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(words);
     cargo
 }
 
 /// The build directory that this program itself was built in.
-fn target() -> Result<PathBuf> {
+pub(crate) fn target() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let target = own
         .parent()

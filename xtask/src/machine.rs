@@ -6,10 +6,12 @@ use anyhow::{Context, Result, ensure};
 const PACKAGES: &[&str] = &[
     "chromium",
     "debian-archive-keyring",
+    "g++",
     "haproxy",
     "iproute2",
     "mmdebstrap",
     "nftables",
+    "nginx",
     "procps",
     "python3-pip",
     "python3-prometheus-client",

@@ -2,6 +2,7 @@
 
 mod count;
 mod envoy;
+mod fuzz;
 mod layers;
 mod machine;
 mod moto;
