@@ -1,6 +1,9 @@
 //! Drains a Linux host before systemd stops it: out of its pools, until the requests in flight have really finished, and back
 //! again afterwards. `ARCHITECTURE.md` tells the flow; this list is the table of contents.
 
+// `println!` ends the process when its reader is gone: verbs speak through `cli::say`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 /// The command line: one file a verb, its arguments and its run.
 pub mod cli;
 /// Settings: one file's values, merged, checked; every fault at once with its file and line.
@@ -15,6 +18,8 @@ pub mod drain;
 pub mod evidence;
 /// Exit codes, the one place where an outcome or error becomes a number.
 pub mod exit;
+/// Man pages and completions.
+pub mod paper;
 /// The places that send this host traffic.
 pub mod pools;
 /// Counters of requests in flight that programs and proxies keep themselves.

@@ -48,7 +48,7 @@ impl Skip {
     /// Not root, no drain is running, or it does not end.
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("skip")?;
-        println!("{}", ended(end(root, Request::Skip)?));
+        say!("{}", ended(end(root, Request::Skip)?));
         Ok(exit::OK)
     }
 }
@@ -60,7 +60,7 @@ impl Extend {
     /// Not root, no drain is running, or it refuses.
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("extend")?;
-        println!("{}", accepted(ask(root, Request::Extend { by: self.by })?)?);
+        say!("{}", accepted(ask(root, Request::Extend { by: self.by })?)?);
         Ok(exit::OK)
     }
 }
@@ -73,7 +73,7 @@ impl Abort {
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("abort")?;
         match end(root, Request::Abort)? {
-            outcome @ Outcome::Aborted => println!("{}", ended(outcome)),
+            outcome @ Outcome::Aborted => say!("{}", ended(outcome)),
             other => bail!(
                 "not undone: {}; `drainctl rejoin` takes the host back",
                 ended(other)

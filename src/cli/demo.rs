@@ -1,6 +1,5 @@
 //! `demo`: what a drain is worth, seen on this machine.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,7 +92,6 @@ fn show(load: Duration, json: bool) -> anyhow::Result<u8> {
             acts.summary()
         )
     };
-    // A reader that is gone does not change the result.
-    let _ = writeln!(std::io::stdout(), "{result}");
+    say!("{result}");
     Ok(acts.code())
 }

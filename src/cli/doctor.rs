@@ -51,9 +51,9 @@ impl Doctor {
                 "outlive": facts.order.outlive,
                 "may_stop": facts.order.may_stop,
             });
-            println!("{}", serde_json::to_string_pretty(&all)?);
+            say!("{}", serde_json::to_string_pretty(&all)?);
         } else {
-            doctor::print(&facts, &found, self.all, &mut std::io::stdout())?;
+            doctor::print(&facts, &found, self.all, &mut super::say::Out)?;
         }
         Ok(if sound { exit::OK } else { exit::UNSOUND })
     }

@@ -51,14 +51,14 @@ impl Drain {
             Locked::Ours(lock) => lock,
             Locked::Taken => match join_first(root, as_hook)? {
                 Joined::Ended(outcome, code) => {
-                    eprintln!("the drain that was running has ended: {outcome:?}");
+                    tell!("the drain that was running has ended: {outcome:?}");
                     return Ok(code);
                 }
                 Joined::TakeOver(lock) => lock,
             },
         };
         if let Err(error) = forget_killed(root) {
-            eprintln!("a rehearsal that was killed can't be tidied up: {error}");
+            tell!("a rehearsal that was killed can't be tidied up: {error}");
         }
         let (tell, inbox) = channel();
         let (mut settings, notes) = settings(root, &tell);

@@ -37,7 +37,7 @@ impl Install {
         let program = std::env::current_exe()
             .and_then(std::fs::canonicalize)
             .context("this program's own file")?;
-        self.on(root, &Systemctl, &program, &mut std::io::stdout())
+        self.on(root, &Systemctl, &program, &mut super::say::Out)
     }
 
     fn on(
@@ -174,6 +174,16 @@ pub(super) mod tests {
                   /root/target/release/drainctl may be gone or out of reach when the host stops
         write   /etc/drainctl/drainctl.toml
                   there is no config yet: what was found, everything else at its default
+        write   /usr/local/share/man/man8/drainctl.8
+                  what `man` shows
+        write   /usr/local/share/man/man5/drainctl.toml.5
+                  what `man` shows
+        write   /usr/local/share/bash-completion/completions/drainctl
+                  completes on the command line
+        write   /usr/local/share/zsh/site-functions/_drainctl
+                  completes on the command line
+        write   /usr/local/share/fish/vendor_completions.d/drainctl.fish
+                  completes on the command line
         write   /var/lib/drainctl/installed.json
                   tells `uninstall` what was not here before
         write   /etc/systemd/system/drain-connections.service
@@ -207,6 +217,11 @@ pub(super) mod tests {
         /etc/systemd/system/drain-connections-rejoin.service
         /etc/systemd/system/drain-connections.service
         /etc/systemd/system/drain-connections.service.d/10-order.conf
+        /usr/local/share/bash-completion/completions/drainctl
+        /usr/local/share/fish/vendor_completions.d/drainctl.fish
+        /usr/local/share/man/man5/drainctl.toml.5
+        /usr/local/share/man/man8/drainctl.8
+        /usr/local/share/zsh/site-functions/_drainctl
         /var/lib/drainctl/installed.json
         /var/lib/drainctl/last-good.json
         "#);
@@ -302,6 +317,26 @@ pub(super) mod tests {
             .unwrap();
         let error = install(&root, &fake, &["--unit=supervisor"]).unwrap_err();
         assert!(error.to_string().contains("not ours to change"), "{error}");
+    }
+
+    #[test]
+    fn man_pages_of_a_package_or_of_others_are_left_alone() {
+        let (_dir, root, fake) = usual();
+        let other = "/usr/local/share/zsh/site-functions/_drainctl";
+        root.replace(other, b"mine", 0o644).unwrap();
+        install(&root, &fake, &[]).unwrap();
+        assert_eq!(root.read(other, 99).unwrap(), "mine");
+        let page = "/usr/local/share/man/man8/drainctl.8";
+        assert!(root.exists(page));
+        // A new version has others.
+        root.replace(page, b"old", 0o644).unwrap();
+        install(&root, &fake, &[]).unwrap();
+        assert_ne!(root.read(page, 99_999).unwrap(), "old");
+        let (_dir, root, fake) = usual();
+        root.replace("/usr/share/man/man8/drainctl.8.gz", b"", 0o644)
+            .unwrap();
+        install(&root, &fake, &[]).unwrap();
+        assert!(!root.exists(page));
     }
 
     #[test]

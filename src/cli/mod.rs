@@ -1,5 +1,8 @@
 //! The command line: one file a verb.
 
+#[macro_use]
+mod say;
+
 mod control;
 mod demo;
 mod doctor;
@@ -70,9 +73,9 @@ impl Opts {
             Verb::Demo(verb) => verb.run(),
         };
         match result {
-            Ok(code) => code,
+            Ok(code) => say::end(code),
             Err(error) => {
-                eprintln!("drainctl: {error:#}");
+                tell!("drainctl: {error:#}");
                 if error.is::<Faults>() {
                     exit::USAGE
                 } else {

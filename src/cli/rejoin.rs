@@ -36,20 +36,18 @@ impl Rejoin {
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("rejoin")?;
         let Some(book) = Store::open(root)?.book() else {
-            println!("nothing to rejoin: no drain has taken this host out of a pool");
+            say!("nothing to rejoin: no drain has taken this host out of a pool");
             return Ok(exit::OK);
         };
         let last = Run::read(root).map(|run| run.id);
         if !self.now {
             // What is undone comes from the receipts; of the config only the check counts, and a fault in it does not.
             let settings = config::load_or_last_good(root).0;
-            rejoin::await_health(root, &settings, &book, |missing| {
-                println!("waiting: {missing}")
-            })?;
+            rejoin::await_health(root, &settings, &book, |missing| say!("waiting: {missing}"))?;
         }
         let lock = lock(root)?;
         if drained_since(root, last.as_ref()) {
-            println!(
+            say!(
                 "a drain has taken this host out meanwhile: its receipts wait for the next rejoin"
             );
             return Ok(exit::OK);
@@ -78,7 +76,7 @@ pub(super) fn undo(root: &Root) -> anyhow::Result<u8> {
 }
 
 fn undo_locked(root: &Root, _lock: Lock) -> anyhow::Result<u8> {
-    put_back(root, |line| println!("{line}"))
+    put_back(root, |line| say!("{line}"))
 }
 
 /// The same for those who hold the lock; `say` hears what worked.

@@ -49,14 +49,14 @@ impl Report {
             return self.list(root, &ids);
         }
         let Some(id) = choose(&ids, self.id.as_deref())? else {
-            println!("no drain has run yet; `drainctl rehearse` runs one that stops nothing");
+            say!("no drain has run yet; `drainctl rehearse` runs one that stops nothing");
             return Ok(exit::OK);
         };
         let story = receipts::read(root, id).context(
             "this report can't be had (it is root's; `drainctl report --list` names the others)",
         )?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&story)?);
+            say!("{}", serde_json::to_string_pretty(&story)?);
             return Ok(exit::OK);
         }
         if let Some(file) = &self.html {
@@ -64,11 +64,11 @@ impl Report {
             let file = absolute(file)?;
             root.place(&file, page.as_bytes())
                 .with_context(|| format!("write {file}"))?;
-            println!("written to {file}: open it in a browser");
+            say!("written to {file}: open it in a browser");
             return Ok(exit::OK);
         }
         for line in report::full::lines(&story, runs(root, &story)) {
-            println!("{line}");
+            say!("{line}");
         }
         Ok(exit::OK)
     }
@@ -78,15 +78,15 @@ impl Report {
         for id in ids {
             match receipts::read(root, id) {
                 Ok(story) => stories.push(story),
-                Err(error) => eprintln!("drainctl: {error:#}"),
+                Err(error) => tell!("drainctl: {error:#}"),
             }
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&stories)?);
+            say!("{}", serde_json::to_string_pretty(&stories)?);
             return Ok(exit::OK);
         }
         for line in report::full::list(&stories) {
-            println!("{line}");
+            say!("{line}");
         }
         Ok(exit::OK)
     }

@@ -77,21 +77,21 @@ impl Status {
         // The drain's own view, also where the config is broken by now or PID 1 can't be asked any more.
         if let Some(now) = watch::now(root)? {
             if self.json {
-                println!(
+                say!(
                     "{}",
                     serde_json::to_string_pretty(&json!({ "drain": now }))?
                 );
             } else {
                 report::now::lines(&now)
                     .iter()
-                    .for_each(|line| println!("{line}"));
+                    .for_each(|line| say!("{line}"));
             }
             return Ok(exit::OK);
         }
         let settings = config::load(root)?.settings;
         let facts = Facts::gather(root, &settings)?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&facts)?);
+            say!("{}", serde_json::to_string_pretty(&facts)?);
         } else {
             facts.print();
         }
@@ -185,46 +185,48 @@ impl Facts {
 
     fn print(&self) {
         if self.units.is_empty() {
-            println!(
+            say!(
                 "target   none: no unit of supervisord is known to systemd; name one in the config (units = [\"…\"])"
             );
         }
         for unit in &self.units {
-            println!(
+            say!(
                 "target   {} {}, main process {}",
-                unit.name, unit.active_state, unit.main_pid
+                unit.name,
+                unit.active_state,
+                unit.main_pid
             );
         }
         for (program, port) in &self.listeners {
-            println!("listens  {program} on port {port}");
+            say!("listens  {program} on port {port}");
         }
         for (program, path) in &self.sockets {
-            println!("listens  {program} on {path}");
+            say!("listens  {program} on {path}");
         }
         match (&self.looked, &self.blind) {
             (Some(looked), _) => {
-                println!(
+                say!(
                     "now      {}, {} idle connections",
                     report::in_flight(looked),
                     looked.idle
                 );
                 for held in &looked.held {
-                    println!("         {}", report::held(held));
+                    say!("         {}", report::held(held));
                 }
             }
-            (None, Some(error)) => println!("now      unknown: {error}"),
-            (None, None) => println!("now      unknown"),
+            (None, Some(error)) => say!("now      unknown: {error}"),
+            (None, None) => say!("now      unknown"),
         }
         for pool in &self.pools {
             match (&pool.membership, &pool.error) {
-                (Some(membership), _) => println!(
+                (Some(membership), _) => say!(
                     "pool     {} ({}): {}",
                     pool.name,
                     pool.kind,
                     words(*membership)
                 ),
                 (None, error) => {
-                    println!(
+                    say!(
                         "pool     {} ({}): unknown: {}",
                         pool.name,
                         pool.kind,
@@ -234,9 +236,11 @@ impl Facts {
             }
         }
         for unit in &self.hook {
-            println!(
+            say!(
                 "hook     {} {}, {}",
-                unit.name, unit.load_state, unit.active_state
+                unit.name,
+                unit.load_state,
+                unit.active_state
             );
         }
         let hook_ready = self
@@ -244,14 +248,15 @@ impl Facts {
             .iter()
             .any(|unit| unit.name == HOOK && unit.active_state == "active");
         if !hook_ready {
-            println!(
+            say!(
                 "         THE NEXT SHUTDOWN IS NOT DRAINED: `drainctl install` sets the hook up, `systemctl start {HOOK}` starts it"
             );
         }
         if let Some(run) = &self.running {
-            println!(
+            say!(
                 "drain    {} does not answer: killed, beginning or ending ({})",
-                run.id, run.phase
+                run.id,
+                run.phase
             );
         }
         if let Some(book) = &self.receipts {
@@ -260,7 +265,7 @@ impl Facts {
                 .iter()
                 .map(|receipt| receipt.pool.name.as_str())
                 .collect();
-            println!(
+            say!(
                 "out of   {} (since drain {}); `drainctl rejoin` takes it back",
                 pools.join(", "),
                 book.drain
@@ -269,16 +274,16 @@ impl Facts {
         match &self.last {
             Some(last) => {
                 let lines = report::report(last);
-                println!(
+                say!(
                     "last     {}: {}",
                     last.began.strftime("%Y-%m-%d %H:%M:%S UTC"),
                     lines.join("\n         ")
                 );
             }
-            None => println!("last     no drain yet"),
+            None => say!("last     no drain yet"),
         }
         for note in &self.notes {
-            println!("note     {note}");
+            say!("note     {note}");
         }
     }
 }

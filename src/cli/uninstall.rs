@@ -11,6 +11,7 @@ use crate::world::Root;
 
 /// Take everything away again: rejoins first, drains nothing, stops no unit but our own.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: drainctl uninstall --dry-run")]
 pub(super) struct Uninstall {
     /// Remove the config even where it is not as `install` wrote it
     #[arg(long)]
@@ -36,7 +37,7 @@ impl Uninstall {
                 crate::receipts::RECEIPTS
             ),
         };
-        self.on(root, &Systemctl, &rejoin, &mut std::io::stdout())
+        self.on(root, &Systemctl, &rejoin, &mut super::say::Out)
     }
 
     fn on(
@@ -116,6 +117,34 @@ mod tests {
                   unless something else is in it
         remove  /etc/drainctl
                   unless something else is in it
+        remove  /usr/local/share/man/man8/drainctl.8
+                  ours
+        remove  /usr/local/share/man/man5/drainctl.toml.5
+                  ours
+        remove  /usr/local/share/bash-completion/completions/drainctl
+                  ours
+        remove  /usr/local/share/zsh/site-functions/_drainctl
+                  ours
+        remove  /usr/local/share/fish/vendor_completions.d/drainctl.fish
+                  ours
+        remove  /usr/local/share/zsh/site-functions
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/zsh
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/man/man8
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/man/man5
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/man
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/fish/vendor_completions.d
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/fish
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/bash-completion/completions
+                  made for the files above, unless something else is in it
+        remove  /usr/local/share/bash-completion
+                  made for the files above, unless something else is in it
         remove  /run/drainctl
                   run state
         remove  /var/lib/drainctl

@@ -56,7 +56,7 @@ pub(super) fn watch(root: &Root, json: bool) -> anyhow::Result<u8> {
     screen.clear()?;
     if !json {
         for line in last_words(root, &seen.id) {
-            println!("{line}");
+            say!("{line}");
         }
     }
     Ok(exit::OK)

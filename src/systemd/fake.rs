@@ -159,6 +159,7 @@ pub(crate) fn host() -> (tempfile::TempDir, Root) {
     let dir = tempfile::tempdir().unwrap();
     let root = Root::at(dir.path());
     fs::create_dir_all(root.path("/proc/self/ns")).unwrap();
+    fs::create_dir_all(root.path("/usr/local/share")).unwrap();
     symlink("pid:[1]", root.path("/proc/self/ns/pid")).unwrap();
     root.replace("/proc/net/tcp", TABLE.as_bytes(), 0o644)
         .unwrap();

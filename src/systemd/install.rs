@@ -11,6 +11,7 @@ use super::survey::{BINARY, Facts, Installed, PROPERTIES, Request, full_name, or
 use super::units::{self, Layout};
 use super::{HOOK, REJOIN};
 use crate::config::{self, Settings};
+use crate::paper::{self, PAPER};
 use crate::receipts::{RUN_DIR, STATE_DIR};
 
 /// What will be done.
@@ -60,6 +61,7 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
     let mut steps = Vec::new();
     let binary = place(facts, &mut steps);
     configure(request, facts, &targets, &mut steps)?;
+    write_paper(facts, &mut steps);
     remember(facts, &mut steps)?;
     let before = steps.len();
     let layout = Layout {
@@ -280,15 +282,39 @@ fn configure(
     Ok(())
 }
 
+/// Man pages and completions, where they are wanted; a file of that name that we did not put there is somebody else's.
+fn write_paper(facts: &Facts, steps: &mut Vec<Step>) {
+    for (path, text) in PAPER.iter().filter(|_| facts.paper_wanted) {
+        let place = paper::place(path);
+        let ours = facts.installed.paper.contains(&place);
+        if ours || !facts.files.contains_key(&place) {
+            let why = if place.contains("/man/") {
+                "what `man` shows"
+            } else {
+                "completes on the command line"
+            };
+            write(facts, steps, &place, (*text).to_owned(), why.to_owned());
+        }
+    }
+}
+
 /// What these steps put on the host, besides what an earlier run did.
 fn remember(facts: &Facts, steps: &mut Vec<Step>) -> anyhow::Result<()> {
     let mut installed = facts.installed.clone();
     for step in &*steps {
         match &step.act {
             Act::Copy { to, .. } => installed.binary = Some(to.clone()),
-            Act::Write { text, .. } => installed.config = Some(text.clone()),
+            Act::Write { path, text, .. } if path == config::MAIN => {
+                installed.config = Some(text.clone());
+            }
+            Act::Write { path, .. } if !installed.paper.contains(path) => {
+                installed.paper.push(path.clone());
+            }
             _ => {}
         }
+    }
+    if installed.paper.len() > facts.installed.paper.len() {
+        installed.folders.extend(facts.missing_folders.clone());
     }
     if installed != facts.installed {
         let act = Act::Write {

@@ -5,12 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::find::{self, Found};
 use super::steps::Pid1;
 use super::{HOOK, REJOIN, units, view};
 use crate::config::{self, Settings};
+use crate::paper::{self, PAPER};
 use crate::receipts::STATE_DIR;
 use crate::world::Root;
 
@@ -31,11 +33,16 @@ pub struct Request {
 
 /// What `install` put on the host that was not there before, and `uninstall` may remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Installed {
     /// The config as it was written.
     pub config: Option<String>,
     /// Where this program was copied to.
     pub binary: Option<String>,
+    /// Man pages and completions.
+    pub paper: Vec<String>,
+    /// The folders that were made for them, the innermost first.
+    pub folders: Vec<String>,
 }
 
 impl Installed {
@@ -57,6 +64,10 @@ pub struct Facts {
     pub files: BTreeMap<String, String>,
     /// What an earlier run put here.
     pub installed: Installed,
+    /// Man pages and completions can be put here, and no package brings them.
+    pub paper_wanted: bool,
+    /// The folders that ours need and that are not there, the innermost first.
+    pub missing_folders: Vec<String>,
     /// The running program.
     pub program: PathBuf,
     /// Whether the same program lies at its place already.
@@ -93,13 +104,40 @@ pub fn order_path() -> String {
 
 /// The files of ours whose text decides what is to be done.
 #[must_use]
-pub fn own_files() -> [String; 4] {
-    [
+pub fn own_files() -> Vec<String> {
+    let mut files = vec![
         config::MAIN.to_owned(),
         units::path(HOOK),
         units::path(REJOIN),
         order_path(),
-    ]
+    ];
+    files.extend(PAPER.iter().map(|(path, _)| paper::place(path)));
+    files
+}
+
+/// No package brings them, and where they go is no read-only image.
+fn paper_wanted(root: &Root) -> bool {
+    let mut folders = Path::new("/usr/local/share").ancestors();
+    let there = folders.find(|folder| root.exists(folder));
+    let writable = there.is_some_and(|folder| access(root.path(folder), Access::WRITE_OK).is_ok());
+    writable && !paper::PACKAGED.iter().any(|page| root.exists(page))
+}
+
+/// The folders that man pages and completions need and that are not there, the innermost first.
+fn missing_folders(root: &Root) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (path, _) in PAPER {
+        let place = paper::place(path);
+        let folders = Path::new(&place).ancestors().skip(1);
+        missing.extend(
+            folders
+                .filter(|folder| !root.exists(folder))
+                .filter_map(|folder| folder.to_str().map(str::to_owned)),
+        );
+    }
+    missing.sort_unstable_by(|one, other| other.cmp(one));
+    missing.dedup();
+    missing
 }
 
 /// Looks at the host. Changes nothing.
@@ -166,6 +204,8 @@ pub fn gather(
         configured: !loaded.sources.is_empty(),
         files,
         installed: installed(root)?,
+        paper_wanted: paper_wanted(root),
+        missing_folders: missing_folders(root),
         program: program.to_owned(),
         copied: std::fs::read(root.path(BINARY))
             .is_ok_and(|copy| std::fs::read(program).is_ok_and(|program| program == copy)),

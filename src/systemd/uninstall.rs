@@ -144,6 +144,13 @@ pub fn plan(facts: &Facts, purge: bool) -> anyhow::Result<(Vec<Step>, Vec<String
             "the copy that `install` made",
         ));
     }
+    for path in &facts.installed.paper {
+        steps.push(Step::new(Act::Remove(path.clone()), "ours"));
+    }
+    for folder in &facts.installed.folders {
+        let why = "made for the files above, unless something else is in it";
+        steps.push(Step::new(Act::RemoveEmpty(folder.clone()), why));
+    }
     if facts.folders {
         steps.push(Step::new(Act::RemoveAll(RUN_DIR.to_owned()), "run state"));
         // Last: it remembers what is ours, should one of the steps above fail.

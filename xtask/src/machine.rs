@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 const PACKAGES: &[&str] = &[
     "chromium",
     "debian-archive-keyring",
+    "fish",
     "g++",
+    "groff-base",
     "haproxy",
     "iproute2",
     "mmdebstrap",
@@ -17,6 +19,7 @@ const PACKAGES: &[&str] = &[
     "python3-prometheus-client",
     "systemd-container",
     "util-linux",
+    "zsh",
 ];
 
 /// A Debian archive that this machine's apt already uses.
