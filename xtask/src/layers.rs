@@ -34,6 +34,7 @@ struct Run<'a> {
     filter: Option<&'a str>,
     only: Option<Layer>,
     root: Option<PathBuf>,
+    newer: Option<PathBuf>,
 }
 
 /// Runs the layers that are asked for, and counts.
@@ -42,6 +43,7 @@ pub(crate) fn run(filter: Option<&str>, only: Option<Layer>) -> Counts {
         filter,
         only,
         root: None,
+        newer: None,
     };
     let mut counts = Counts::default();
     let deny = run.wants(Layer::Deny).then(CargoDeny::prepare);
@@ -100,7 +102,8 @@ impl Run<'_> {
             };
         }
         layer(Layer::Provision, || {
-            self.root = Some(provision::root()?);
+            self.root = Some(provision::root(&provision::BOOKWORM)?);
+            self.newer = Some(provision::root(&provision::TRIXIE)?);
             envoy::provide()?;
             moto::provide()?;
             Ok(Counts::of(true))
@@ -123,8 +126,8 @@ impl Run<'_> {
     }
 
     fn e2e(&self) -> Result<Counts> {
-        let Some(root) = &self.root else {
-            eprintln!("SKIPPED e2e: needs the lab's root file system, see above");
+        let (Some(root), Some(newer)) = (&self.root, &self.newer) else {
+            eprintln!("SKIPPED e2e: needs the lab's root file systems, see above");
             return Ok(Counts {
                 skipped: 1,
                 ..Counts::default()
@@ -137,6 +140,7 @@ impl Run<'_> {
         let mut cases = cargo(&["test", "--locked", "--package", "e2e"]);
         cases
             .env("LAB_ROOT", root)
+            .env("LAB_ROOT_TRIXIE", newer)
             .env("LAB_DRAINCTL", target()?.join("release/drainctl"));
         counted(cases.arg("--").args(self.filter))
     }

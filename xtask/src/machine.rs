@@ -112,12 +112,17 @@ impl Archive {
         )
     }
 
-    /// The same archive's older suite, if this is the main one.
-    pub(crate) fn bullseye(&self) -> Option<Self> {
-        (self.suite == "bookworm").then(|| Self {
+    /// Whether it is the suite itself, and not its updates: older and newer suites lie beside it.
+    pub(crate) fn is_main(&self) -> bool {
+        self.suite == "bookworm"
+    }
+
+    /// Another suite of the same archive.
+    pub(crate) fn of(&self, suite: &str) -> Self {
+        Self {
             uri: self.uri.clone(),
-            suite: "bullseye".to_owned(),
-        })
+            suite: suite.to_owned(),
+        }
     }
 }
 

@@ -9,15 +9,40 @@ use anyhow::{Context, Result};
 use crate::machine::{self, Archive, run};
 use crate::tools::cache;
 
-/// What a host of the lab consists of, beside the smallest Debian.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,ifupdown,iproute2,procps,curl,nftables,python3,supervisor,\
-    gunicorn,uvicorn,nodejs,nginx-light,postgresql,python3-psycopg2,redis-server,python3-redis";
-/// Services that only some cases want: there, and not enabled.
-const ASLEEP: [&str; 3] = [
-    "nginx.service",
-    "postgresql.service",
-    "redis-server.service",
-];
+/// A root file system of the lab's hosts.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    /// Begins its name in the cache.
+    prefix: &'static str,
+    /// Debian's suite.
+    suite: &'static str,
+    /// What a host consists of, beside the smallest Debian.
+    packages: &'static str,
+    /// Services that only some cases want: there, and not enabled.
+    asleep: &'static [&'static str],
+}
+
+/// The hosts of all cases: systemd 252.
+pub(crate) const BOOKWORM: Recipe = Recipe {
+    prefix: "root",
+    suite: "bookworm",
+    packages: "systemd,systemd-sysv,dbus,ifupdown,iproute2,procps,curl,nftables,python3,supervisor,\
+    gunicorn,uvicorn,nodejs,nginx-light,postgresql,python3-psycopg2,redis-server,python3-redis",
+    asleep: &[
+        "nginx.service",
+        "postgresql.service",
+        "redis-server.service",
+    ],
+};
+/// The same with systemd 257, and only what the main cases want.
+pub(crate) const TRIXIE: Recipe = Recipe {
+    prefix: "trixie",
+    suite: "trixie",
+    packages: "systemd,systemd-sysv,dbus,ifupdown,iproute2,procps,curl,nftables,python3,supervisor,gunicorn,\
+    redis-server,python3-redis",
+    asleep: &["redis-server.service"],
+};
+
 /// Changes with every step below, so that an older root is not taken for one of this recipe.
 const RECIPE: u32 = 2;
 /// Ends the names of unfinished builds.
@@ -31,16 +56,17 @@ const CONSUL_FILES: [&str; 5] = [
     "./var/lib/consul",
 ];
 
-/// The root file system of the lab's hosts, from the cache or built now.
+/// A root file system of the lab's hosts, from the cache or built now.
 ///
 /// # Errors
 /// If the machine's packages or the root can't be had.
-pub(crate) fn root() -> Result<PathBuf> {
+pub(crate) fn root(recipe: &Recipe) -> Result<PathBuf> {
     machine::install_packages()?;
     let mut hasher = DefaultHasher::new();
-    (RECIPE, PACKAGES, ASLEEP, CONSUL_FILES).hash(&mut hasher);
+    (RECIPE, recipe.packages, recipe.asleep, CONSUL_FILES).hash(&mut hasher);
     let cache = cache()?;
-    let root = cache.join(format!("root-{:016x}", hasher.finish()));
+    let name = format!("{}-{:016x}", recipe.prefix, hasher.finish());
+    let root = cache.join(name);
     // One build at a time; the lock goes with the process, so a dead one holds nobody up.
     let lock = File::create(cache.join("root.lock"))?;
     lock.lock()?;
@@ -49,7 +75,7 @@ pub(crate) fn root() -> Result<PathBuf> {
         remove_partials(&cache)?;
         let partial = cache.join(format!("root.{}{PARTIAL}", std::process::id()));
         fs::create_dir(&partial)?;
-        build(&partial)?;
+        build(&partial, recipe)?;
         // Only a finished root gets the name.
         fs::rename(partial.join("root"), &root)?;
         fs::remove_dir_all(&partial)?;
@@ -68,8 +94,17 @@ fn remove_partials(cache: &Path) -> Result<()> {
     Ok(())
 }
 
-fn build(dir: &Path) -> Result<()> {
+fn build(dir: &Path, recipe: &Recipe) -> Result<()> {
     let archives = machine::archives()?;
+    let main = archives
+        .iter()
+        .find(|archive| archive.is_main())
+        .context("no archive of this machine's own suite")?;
+    let sources: Vec<String> = if recipe.suite == BOOKWORM.suite {
+        archives.iter().map(Archive::line).collect()
+    } else {
+        vec![main.of(recipe.suite).line()]
+    };
     let root = dir.join("root");
     // Whatever interrupts this, the kernel takes its processes and mounts away.
     let mut debian = Command::new("setpriv");
@@ -88,21 +123,17 @@ fn build(dir: &Path) -> Result<()> {
             "--mode=root",
             "--variant=minbase",
             "--include",
-            PACKAGES,
-            "bookworm",
+            recipe.packages,
+            recipe.suite,
         ])
         .arg(&root);
-    run(debian.args(archives.iter().map(Archive::line)))?;
+    run(debian.args(sources))?;
     run(Command::new("systemctl")
         .arg("--root")
         .arg(&root)
         .arg("disable")
-        .args(ASLEEP))?;
-    let bullseye = archives
-        .iter()
-        .find_map(Archive::bullseye)
-        .context("no archive for bullseye")?;
-    consul(dir, &root, &bullseye)
+        .args(recipe.asleep))?;
+    consul(dir, &root, &main.of("bullseye"))
 }
 
 /// Consul is in no newer suite: its package is unpacked as it is, unit and all, without a mix of suites.
