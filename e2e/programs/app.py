@@ -5,12 +5,54 @@ The plain server keeps connections alive and dies at once on SIGTERM, like most 
 
 import http.server
 import os
+import queue
 import sys
 import time
 import urllib.parse
 
 HOST = os.environ.get("LAB_HOST", "-")
+# Where every request asks a PostgreSQL: a host or a folder with its socket.
+DATABASE = os.environ.get("LAB_DATABASE")
 BLOCK = bytes(i % 251 for i in range(251 * 256))
+
+
+class Pool:
+    """Connections that go from one request to the next, and no more than the server takes."""
+
+    def __init__(self, most):
+        self.free = queue.LifoQueue()
+        for _ in range(most):
+            self.free.put(None)
+
+    def ask(self, query):
+        connection = self.free.get()
+        try:
+            if connection is None:
+                connection = psycopg2.connect(host=DATABASE, user="postgres", dbname="postgres")
+                connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(query)
+                cursor.fetchall()
+        except psycopg2.Error:
+            connection = None
+            raise
+        finally:
+            self.free.put(connection)
+
+
+if DATABASE:
+    import psycopg2
+
+    POOL = Pool(60)
+
+
+def asked(parts, slow):
+    """The same parts, with a question to the database before and after each: a request that lasts needs it to its end."""
+    POOL.ask("SELECT pg_sleep(%f)" % slow)
+    for part in parts:
+        POOL.ask("SELECT 1")
+        yield part
+    POOL.ask("SELECT 1")
 
 
 def blocks(count):
@@ -51,17 +93,26 @@ def received(read, length):
 def respond(path, read, length):
     """The length of the answer, if known beforehand, and its parts."""
     path, _, query = path.partition("?")
-    asked = {name: float(values[0]) for name, values in urllib.parse.parse_qs(query).items()}
+    given = {name: float(values[0]) for name, values in urllib.parse.parse_qs(query).items()}
+    if not DATABASE or path == "/health":
+        return answer(path, given, read, length)
     if path == "/slow":
-        return 5, slept(asked["s"])
+        return 5, asked([b"done\n"], given["s"])
+    length, parts = answer(path, given, read, length)
+    return length, asked(parts, 0)
+
+
+def answer(path, given, read, length):
+    if path == "/slow":
+        return 5, slept(given["s"])
     if path == "/stream":
-        return None, chunks(asked["s"], asked["gap"])
+        return None, chunks(given["s"], given["gap"])
     if path == "/download":
-        return int(asked["bytes"]), blocks(int(asked["bytes"]))
+        return int(given["bytes"]), blocks(int(given["bytes"]))
     if path == "/upload":
         return None, received(read, length)
     if path == "/forever":
-        return None, forever(asked["gap"])
+        return None, forever(given["gap"])
     return 3, [b"ok\n"]
 
 

@@ -18,11 +18,22 @@ const INSIDE: &str = "LAB_RUN_DIR";
 pub struct Parts {
     /// `LAB_ROOT`: a root file system with systemd, supervisor, gunicorn and Consul. It is only read.
     pub root: PathBuf,
+    /// `LAB_ROOT_TRIXIE`: the same with a newer systemd.
+    pub newer: PathBuf,
     /// `LAB_DRAINCTL`: the binary under test.
     pub drainctl: PathBuf,
 }
 
 impl Parts {
+    /// The same parts, with hosts of the newer systemd.
+    #[must_use]
+    pub fn newer(&self) -> Self {
+        Self {
+            root: self.newer.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Where the parts are, by the environment.
     ///
     /// # Errors
@@ -39,6 +50,7 @@ impl Parts {
         };
         Ok(Self {
             root: path("LAB_ROOT")?,
+            newer: path("LAB_ROOT_TRIXIE")?,
             drainctl: path("LAB_DRAINCTL")?,
         })
     }

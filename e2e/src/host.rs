@@ -14,6 +14,8 @@ use crate::net::Port;
 
 /// How long a boot may take on a busy machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long a drain and a soft reboot may take.
+const AGAIN_LIMIT: Duration = Duration::from_secs(90);
 /// nspawn's exit code when the host asked for a reboot.
 const REBOOT_CODE: i32 = 133;
 
@@ -117,6 +119,36 @@ impl Host {
     /// # Errors
     /// If it does not come up within a minute.
     pub fn boot(&mut self) -> Result<()> {
+        self.start()?;
+        let state = poll("systemd", BOOT_LIMIT, || {
+            let state = self.try_exec(&["systemctl", "is-system-running", "--wait"])?;
+            let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+            Ok(matches!(state.as_str(), "running" | "degraded").then_some(state))
+        })?;
+        if state == "degraded" {
+            bail!(
+                "{}: {}",
+                self.name,
+                self.exec(&["systemctl", "--failed", "--no-legend"])?
+            );
+        }
+        Ok(())
+    }
+
+    /// Starts it, and waits until a unit is active; its boot may go on for ever.
+    ///
+    /// # Errors
+    /// If it does not come up within a minute.
+    pub fn boot_until(&mut self, unit: &str) -> Result<()> {
+        self.start()?;
+        poll(unit, BOOT_LIMIT, || {
+            let active = self.try_exec(&["systemctl", "is-active", unit])?;
+            Ok(active.status.success().then_some(()))
+        })
+    }
+
+    /// Starts it and waits for its first process.
+    fn start(&mut self) -> Result<()> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -164,19 +196,25 @@ impl Host {
             nspawn,
             init: init??,
         });
-        let state = poll("systemd", BOOT_LIMIT, || {
+        Ok(())
+    }
+
+    /// Waits until it has come up again under the same first process: a soft reboot.
+    ///
+    /// # Errors
+    /// If that does not come within a minute and a half.
+    pub fn wait_again(&mut self) -> Result<()> {
+        let count = |host: &Self| -> Result<String> {
+            host.exec(&["systemctl", "show", "-P", "SoftRebootsCount"])
+        };
+        poll("the soft reboot", AGAIN_LIMIT, || {
+            Ok((count(self)?.trim() == "1").then_some(()))
+        })?;
+        poll("systemd", BOOT_LIMIT, || {
             let state = self.try_exec(&["systemctl", "is-system-running", "--wait"])?;
             let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
-            Ok(matches!(state.as_str(), "running" | "degraded").then_some(state))
-        })?;
-        if state == "degraded" {
-            bail!(
-                "{}: {}",
-                self.name,
-                self.exec(&["systemctl", "--failed", "--no-legend"])?
-            );
-        }
-        Ok(())
+            Ok((state == "running").then_some(()))
+        })
     }
 
     /// Runs a command inside, and returns its standard output.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -80,6 +81,20 @@ impl Journal {
     /// If it never did.
     pub fn stopped(&self, unit: &str) -> Result<SystemTime> {
         self.message(unit, STOPPED)
+    }
+
+    /// Every unit that systemd stopped, with the moment at which that began; where only the end is told, that.
+    pub fn stops(&self) -> BTreeMap<String, SystemTime> {
+        let mut stops = BTreeMap::new();
+        for entry in &self.entries {
+            if let Some(STOPPING | STOPPED) = entry.field("MESSAGE_ID")
+                && entry.field("JOB_TYPE").is_none_or(|kind| kind == "stop")
+                && let Some(unit) = entry.field("UNIT")
+            {
+                stops.entry(unit.to_owned()).or_insert(entry.at);
+            }
+        }
+        stops
     }
 
     /// The exit code of the unit's last command that ended with anything but 0.

@@ -6,6 +6,8 @@
 
 /// HAProxy, following Consul's DNS.
 pub mod balancer;
+/// A host alone.
+pub mod bare;
 /// A cgroup for every host.
 pub mod cgroup;
 /// Running programs, and waiting for things with a limit.

@@ -15,15 +15,19 @@ pub enum Program {
     Gunicorn,
     /// gunicorn on a Unix socket, behind the host's own nginx.
     BehindNginx,
+    /// The plain one, which asks a PostgreSQL of its host in every request.
+    WithDatabase,
 }
 
+/// The folder with the socket of PostgreSQL.
+const DATABASE: &str = "/var/run/postgresql";
 /// The Unix socket of [`Program::BehindNginx`].
 const SOCKET: &str = "/run/app.sock";
 
 impl Program {
     fn command(self) -> String {
         match self {
-            Self::Plain => format!("/usr/bin/python3 /opt/lab/app.py {PORT}"),
+            Self::Plain | Self::WithDatabase => format!("/usr/bin/python3 /opt/lab/app.py {PORT}"),
             // Connections are kept longer than HAProxy keeps them, or its reuse would race with their end.
             Self::Gunicorn => gunicorn(&format!("0.0.0.0:{PORT}")),
             Self::BehindNginx => gunicorn(&format!("unix:{SOCKET}")),
@@ -53,6 +57,21 @@ fn lay_nginx(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// PostgreSQL as Debian's package starts it, open to every program of the host.
+fn lay_database(host: &Host) -> Result<()> {
+    host.write(
+        "/etc/postgresql/15/main/pg_hba.conf",
+        "local all all trust\nhost all all 127.0.0.1/32 trust\n",
+    )?;
+    let wants = host.path("/etc/systemd/system/multi-user.target.wants");
+    std::fs::create_dir_all(&wants)?;
+    std::os::unix::fs::symlink(
+        "/lib/systemd/system/postgresql.service",
+        wants.join("postgresql.service"),
+    )?;
+    Ok(())
+}
+
 /// Writes the files of the program under supervisord and of the Consul agent, which is the Debian package's unit as it is.
 ///
 /// # Errors
@@ -63,10 +82,16 @@ pub fn lay(host: &Host, program: Program, tokens: Tokens) -> Result<()> {
     if program == Program::BehindNginx {
         lay_nginx(host)?;
     }
+    let database = if program == Program::WithDatabase {
+        lay_database(host)?;
+        format!(",LAB_DATABASE=\"{DATABASE}\"")
+    } else {
+        String::new()
+    };
     host.write(
         "/etc/supervisor/conf.d/app.conf",
         &format!(
-            "[program:app]\ncommand={}\nenvironment=LAB_HOST=\"{name}\",PYTHONDONTWRITEBYTECODE=\"1\"\nautorestart=true\n",
+            "[program:app]\ncommand={}\nenvironment=LAB_HOST=\"{name}\",PYTHONDONTWRITEBYTECODE=\"1\"{database}\nautorestart=true\n",
             program.command()
         ),
     )?;

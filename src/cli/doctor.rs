@@ -1,8 +1,11 @@
 //! `drainctl doctor`.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use serde_json::json;
 
+use crate::doctor::picture::{self, Form};
 use crate::doctor::{self, Severity};
 use crate::world::Root;
 use crate::{config, exit};
@@ -17,6 +20,16 @@ pub(super) struct Doctor {
     /// Also show the time limits, and what outlives the drain
     #[arg(long)]
     all: bool,
+    /// Draw what a shutdown stops, and in which order, into FILE: .svg or .dot
+    #[arg(long, value_name = "FILE", value_parser = drawing)]
+    order: Option<(PathBuf, Form)>,
+}
+
+/// Where a picture goes, and what it is.
+fn drawing(file: &str) -> Result<(PathBuf, Form), String> {
+    let file = PathBuf::from(file);
+    let form = Form::of(&file).ok_or("its name must end in .svg or .dot")?;
+    Ok((file, form))
 }
 
 impl Doctor {
@@ -33,6 +46,10 @@ impl Doctor {
         let loaded = config::load(root)?;
         let facts = doctor::gather(root, &program, &loaded)?;
         let found = doctor::examine(&facts);
+        if let Some((file, form)) = &self.order {
+            let text = picture::draw(&facts.all, &facts.order, &facts.targets, *form);
+            std::fs::write(file, text).with_context(|| file.display().to_string())?;
+        }
         let sound = found
             .iter()
             .all(|found| found.finding.severity < Severity::Error);
@@ -50,6 +67,7 @@ impl Doctor {
                 "limits": limits,
                 "outlive": facts.order.outlive,
                 "may_stop": facts.order.may_stop,
+                "unsure": facts.order.unsure,
             });
             say!("{}", serde_json::to_string_pretty(&all)?);
         } else {

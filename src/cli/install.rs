@@ -10,6 +10,9 @@ use crate::systemd::survey::{self, Request};
 use crate::world::Root;
 use crate::{config, exit};
 
+/// Connections that are made for each request are seen only by chance: the longer, the surer.
+const WATCH: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Make this host drain before it stops: finds the units, writes config and units, enables and starts the hook.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: drainctl install --dry-run")]
@@ -17,8 +20,8 @@ pub(super) struct Install {
     /// The unit of the programs to drain; found by itself where they run under supervisord. May be given several times
     #[arg(long, value_name = "NAME")]
     unit: Vec<String>,
-    /// A unit that must outlive the drain since the programs need it: a database, a cache, a proxy. May be given several times;
-    /// remembered
+    /// A unit that must outlive the drain, besides what the programs are seen to use and all that the boot starts ([hold] in the
+    /// config). May be given several times; remembered
     #[arg(long, value_name = "NAME")]
     keep: Vec<String>,
     /// Only say what would be done
@@ -51,6 +54,8 @@ impl Install {
         let request = Request {
             units: self.unit,
             keep: self.keep,
+            watch: WATCH,
+            settled: false,
         };
         let facts = survey::gather(root, pid1, &request, program, &loaded)?;
         let plan = install::plan(&request, &facts)?;
@@ -190,14 +195,20 @@ pub(super) mod tests {
                   its stop is the drain: before supervisor.service
         write   /etc/systemd/system/drain-connections-rejoin.service
                   takes the host back once its programs are up
+        write   /etc/systemd/system/drain-connections-hold.service
+                  what the boot starts is stopped after the drain, also what is installed later
+        write   /etc/systemd/system/drain-connections-hold.timer
+                  starts it once the boot is over
         write   /etc/systemd/system/drain-connections.service.d/10-order.conf
                   must outlive the drain: registry.service
         run     systemctl daemon-reload
                   systemd reads units only when told to
-        run     systemctl reenable drain-connections.service drain-connections-rejoin.service
+        run     systemctl reenable drain-connections.service drain-connections-rejoin.service drain-connections-hold.timer
                   started with the units above, also after a reboot
         run     systemctl start drain-connections.service
                   only what is active is stopped: without this the next shutdown would not be drained
+        run     systemctl start drain-connections-hold.timer drain-connections-hold.service
+                  everything else is held from now on
         nothing was changed: this was a dry run
         "#);
         assert_eq!(tree(&root), "");
@@ -210,10 +221,13 @@ pub(super) mod tests {
         let text = install(&root, &fake, &[]).unwrap();
         assert!(text.ends_with(
             "holds   drain-connections.service is active, and is stopped before supervisor.service\n\
-             holds   registry.service lives until the drain is over\n"
+             holds   registry.service lives until the drain is over\n\
+             holds   everything else that the boot starts lives as long\n"
         ), "{text}");
         insta::assert_snapshot!(tree(&root), @r#"
         /etc/drainctl/drainctl.toml
+        /etc/systemd/system/drain-connections-hold.service
+        /etc/systemd/system/drain-connections-hold.timer
         /etc/systemd/system/drain-connections-rejoin.service
         /etc/systemd/system/drain-connections.service
         /etc/systemd/system/drain-connections.service.d/10-order.conf
@@ -231,7 +245,7 @@ pub(super) mod tests {
             "{config}"
         );
         assert!(config.contains("[pool.consul]\n"), "{config}");
-        insta::assert_snapshot!(root.read(survey::order_path(), 10_000).unwrap(), @r#"
+        insta::assert_snapshot!(root.read(crate::systemd::units::order_path(crate::systemd::HOOK), 10_000).unwrap(), @r#"
         [Unit]
         # runs the Consul agent: without this it is gone before we have left
         After=registry.service
@@ -240,8 +254,9 @@ pub(super) mod tests {
             fake.heard(),
             [
                 "daemon-reload",
-                "reenable drain-connections.service drain-connections-rejoin.service",
-                "start drain-connections.service"
+                "reenable drain-connections.service drain-connections-rejoin.service drain-connections-hold.timer",
+                "start drain-connections.service",
+                "start drain-connections-hold.timer drain-connections-hold.service"
             ]
         );
         let again = install(&root, &fake, &[]).unwrap();

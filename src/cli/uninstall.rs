@@ -97,11 +97,17 @@ mod tests {
         fake.heard();
         let text = uninstall(&root, &fake, false).unwrap();
         insta::assert_snapshot!(text, @r#"
-        run     systemctl disable drain-connections.service drain-connections-rejoin.service
+        run     systemctl disable drain-connections.service drain-connections-rejoin.service drain-connections-hold.timer
                   not started with the units it was for any more
+        run     systemctl stop drain-connections-hold.timer drain-connections-hold.service
+                  it does nothing by itself; while its file is there, since what is not loaded can not be stopped
         remove  /etc/systemd/system/drain-connections.service
                   without its file a stop is no drain
         remove  /etc/systemd/system/drain-connections-rejoin.service
+                  ours
+        remove  /etc/systemd/system/drain-connections-hold.service
+                  ours
+        remove  /etc/systemd/system/drain-connections-hold.timer
                   ours
         remove  /etc/systemd/system/drain-connections.service.d/10-order.conf
                   ours
@@ -161,7 +167,8 @@ mod tests {
         assert_eq!(
             fake.heard(),
             [
-                "disable drain-connections.service drain-connections-rejoin.service",
+                "disable drain-connections.service drain-connections-rejoin.service drain-connections-hold.timer",
+                "stop drain-connections-hold.timer drain-connections-hold.service",
                 "daemon-reload",
                 "stop drain-connections.service"
             ]

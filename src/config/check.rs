@@ -6,20 +6,57 @@ use std::time::Duration;
 use super::duration::Friendly;
 use super::policy::Policies;
 use super::section::Section;
-use super::settings::{Deadlines, RejoinSettings, ReportSettings, SettleSettings};
+use super::settings::{Deadlines, HoldSettings, RejoinSettings, ReportSettings, SettleSettings};
 
 /// poweroff.target and reboot.target end everything 30 min after they began (`JobTimeoutSec=`), whatever still runs.
 const CEILING: Duration = Duration::from_mins(30);
 /// The kinds of units that hold processes.
 const SUFFIXES: &[&str] = &[".service", ".scope", ".slice"];
+/// The kinds of units that something can be ordered after, besides those.
+const OTHERS: &[&str] = &[
+    ".mount",
+    ".socket",
+    ".target",
+    ".path",
+    ".timer",
+    ".swap",
+    ".automount",
+    ".device",
+];
 
 pub(super) fn units(section: &mut Section<'_>, units: &[String]) {
+    list(section, "units", units, unit_fault);
+}
+
+pub(super) fn hold(section: &mut Section<'_>, values: &HoldSettings) {
+    let fault = |unit: &str| match OTHERS.iter().find_map(|kind| unit.strip_suffix(kind)) {
+        // Judged like a service of that name.
+        Some(name) => unit_fault(&format!("{name}.service")),
+        None => unit_fault(unit),
+    };
+    list(section, "keep", &values.keep, fault);
+    list(section, "except", &values.except, fault);
+    for (n, unit) in values.except.iter().enumerate() {
+        if values.keep.contains(unit) {
+            let what = format!("`{unit}` is also named in keep; remove one");
+            section.fault_item("except", n, what);
+        }
+    }
+}
+
+/// Each unit on its own, and none twice.
+fn list(
+    section: &mut Section<'_>,
+    key: &str,
+    units: &[String],
+    fault: impl Fn(&str) -> Option<String>,
+) {
     let mut seen = BTreeSet::new();
     for (n, unit) in units.iter().enumerate() {
-        if let Some(what) = unit_fault(unit) {
-            section.fault_item("units", n, what);
+        if let Some(what) = fault(unit) {
+            section.fault_item(key, n, what);
         } else if !seen.insert(unit) {
-            section.fault_item("units", n, format!("`{unit}` is named twice; remove one"));
+            section.fault_item(key, n, format!("`{unit}` is named twice; remove one"));
         }
     }
 }

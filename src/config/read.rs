@@ -87,8 +87,8 @@ struct Top {
     units: Vec<String>,
 }
 
-const TABLES: [&str; 8] = [
-    "deadline", "settle", "watch", "rejoin", "guard", "report", "pool", "probe",
+const TABLES: [&str; 9] = [
+    "deadline", "hold", "settle", "watch", "rejoin", "guard", "report", "pool", "probe",
 ];
 
 fn interpret<'a>(
@@ -99,6 +99,7 @@ fn interpret<'a>(
     let mut faults = Vec::new();
     let [
         deadline,
+        hold,
         settle,
         watch,
         rejoin,
@@ -121,6 +122,7 @@ fn interpret<'a>(
     let units = finish(top, units, &mut faults);
 
     let deadline = section(deadline, root, check::deadline, &mut faults);
+    let hold = section(hold, root, check::hold, &mut faults);
     let settle = section(settle, root, check::settle, &mut faults);
     let watch = section(watch, root, |_, _| {}, &mut faults);
     let rejoin = section(rejoin, root, check::rejoin, &mut faults);
@@ -140,6 +142,7 @@ fn interpret<'a>(
     let settings = Settings {
         units,
         deadline,
+        hold,
         settle,
         watch,
         rejoin,

@@ -25,6 +25,8 @@ pub struct Settings {
     pub units: Vec<String>,
     /// The most a drain may take, by cause.
     pub deadline: Deadlines,
+    /// What outlives the drain besides the units above.
+    pub hold: HoldSettings,
     /// When the arrivals after leaving are over.
     pub settle: SettleSettings,
     /// How connections are judged.
@@ -46,6 +48,7 @@ impl Default for Settings {
         Self {
             units: Vec::new(),
             deadline: Deadlines::default(),
+            hold: HoldSettings::default(),
             settle: SettleSettings::default(),
             watch: WatchSettings::default(),
             rejoin: RejoinSettings::default(),
@@ -97,6 +100,28 @@ impl Default for Deadlines {
         Self {
             shutdown: Duration::from_mins(5),
             restart: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What outlives the drain besides the units it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HoldSettings {
+    /// Whether that is everything that the boot of this host starts, whenever it was installed.
+    pub everything: bool,
+    /// Units that do in any case.
+    pub keep: Vec<String>,
+    /// Units that are not named for it, though the programs use them.
+    pub except: Vec<String>,
+}
+
+impl Default for HoldSettings {
+    fn default() -> Self {
+        Self {
+            everything: true,
+            keep: Vec::new(),
+            except: Vec::new(),
         }
     }
 }

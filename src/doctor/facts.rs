@@ -10,14 +10,17 @@ use crate::pools::{self, Said};
 use crate::probes::{Asked, Counted};
 use crate::receipts::{Book, Run, STATE_DIR, Store};
 use crate::supervisord::{self, Owner, Supervisord};
+use crate::systemd::hold::{self, Newcomer};
 use crate::systemd::order::{self, Order, Units};
 use crate::systemd::steps::{Act, Systemctl};
 use crate::systemd::survey::{self, Request};
-use crate::systemd::{HOOK, REJOIN, find, install, systemctl, units, view};
+use crate::systemd::{HOLD, HOLD_TIMER, HOOK, REJOIN, find, install, systemctl, view};
 use crate::world::{Deadline, Root, proc};
 
 /// Each pool and each supervisord has this long; PID 1 too.
 const LIMIT: Duration = Duration::from_secs(3);
+/// How long the programs' connections are watched.
+const WATCH: Duration = Duration::from_millis(150);
 /// systemd's note of a shutdown at a later time.
 const SCHEDULED: &str = "/run/systemd/shutdown/scheduled";
 
@@ -42,8 +45,10 @@ pub struct Facts {
     pub outside: Vec<String>,
     /// The service of the registry's agent on this host.
     pub agent: Option<find::Found>,
-    /// What the administrator told to keep until the drain is over.
-    pub kept: Vec<String>,
+    /// What must outlive the drain, and no install has named.
+    pub newcomers: Vec<Newcomer>,
+    /// Every unit that is loaded: what [`order::predict`] goes by.
+    pub all: Units,
     /// Files of ours that are not as `install` would write them.
     pub changed: Vec<String>,
     /// Mounts over the network, by unit.
@@ -128,15 +133,19 @@ impl Facts {
 /// # Errors
 /// A drain that runs; systemd when it does not answer; what can't be read. The config has been checked before.
 pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::Result<Facts> {
-    let request = Request::default();
+    let request = Request {
+        watch: WATCH,
+        settled: true,
+        ..Request::default()
+    };
     let survey = survey::gather(root, &Systemctl, &request, program, loaded)?;
     if view::property(&survey.units, HOOK, "ActiveState") == "deactivating" {
         bail!("a drain runs: what would happen at a shutdown can only be told once it has ended");
     }
-    let order_file = survey.files.get(&survey::order_path());
     let mut facts = Facts {
         settings: loaded.settings.clone(),
-        kept: order_file.map(|text| units::kept(text)).unwrap_or_default(),
+        order: order::predict(&survey.all, HOOK),
+        all: survey.all.clone(),
         outside: survey.outside.clone(),
         supervisors: survey.supervisors.clone(),
         agent: survey.agent.clone(),
@@ -146,6 +155,7 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
         Ok(plan) => {
             facts.changed = plan.steps.iter().filter_map(changed).collect();
             facts.targets = plan.targets;
+            facts.newcomers = plan.new;
         }
         Err(why) => {
             facts.no_target = Some(format!("{why:#}"));
@@ -180,26 +190,19 @@ fn changed(step: &crate::systemd::steps::Step) -> Option<String> {
 impl Facts {
     fn ask_systemd(&mut self) -> anyhow::Result<()> {
         let deadline = Deadline::after(LIMIT);
-        let fixed = [HOOK, REJOIN, "poweroff.target", "reboot.target"].map(str::to_owned);
+        let ends = ["poweroff.target", "reboot.target", hold::BOOT[0]];
+        let own = [HOOK, REJOIN, HOLD, HOLD_TIMER];
+        let fixed = own.into_iter().chain(ends).map(str::to_owned);
         let agent = self.agent.iter().map(|agent| agent.unit.clone());
-        let mut names: Vec<String> = fixed.into_iter().collect();
+        let mut names: Vec<String> = fixed.collect();
         names.extend(self.targets.iter().cloned().chain(agent));
         names.sort_unstable();
         names.dedup();
         let shown = systemctl::show(&names, &PROPERTIES, deadline)?;
         self.units = names.into_iter().zip(shown).collect();
-        // `Type` of a mount is its file system.
-        let wanted = [order::PROPERTIES.as_slice(), &["Type"]].concat();
-        let all = systemctl::show_all(&[HOOK, "shutdown.target"], &wanted, deadline)
-            .context("the units of this host")?;
-        self.order = order::predict(&all, HOOK);
-        self.remote_mounts = all
-            .iter()
-            .filter(|(name, unit)| {
-                name.ends_with(".mount") && unit.get("Type").is_some_and(|kind| is_remote(kind))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
+        let all = self.all.keys();
+        let remote = all.filter(|unit| hold::is_remote(&self.all, unit));
+        self.remote_mounts = remote.cloned().collect();
         let manager = systemctl::manager(&["Version"], deadline)?;
         let digits = |text: &String| {
             let end = text.find(|c: char| !c.is_ascii_digit());
@@ -239,22 +242,6 @@ impl Facts {
             }
         }
     }
-}
-
-/// Whether a file system of this type goes away with the network.
-fn is_remote(kind: &str) -> bool {
-    const REMOTE: [&str; 9] = [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "ceph",
-        "glusterfs",
-        "fuse.glusterfs",
-        "fuse.sshfs",
-        "9p",
-    ];
-    REMOTE.contains(&kind)
 }
 
 fn is_volatile(root: &Root) -> bool {

@@ -2,7 +2,7 @@
 
 use super::Severity::{Error, Warning};
 use super::{Facts, Finding};
-use crate::systemd::survey::order_path;
+use crate::systemd::units::order_path;
 use crate::systemd::{HOOK, REJOIN};
 
 const INSTALL: &str = "drainctl install";
@@ -15,7 +15,7 @@ fn is_loaded(facts: &Facts) -> bool {
 
 /// Drop-ins that are not ours.
 fn foreign(facts: &Facts) -> Vec<&str> {
-    let own = order_path();
+    let own = order_path(HOOK);
     let all = facts.get(HOOK, "DropInPaths").split_whitespace();
     all.filter(|path| *path != own).collect()
 }

@@ -1,9 +1,11 @@
 //! Proves before a shutdown that its drain would work: facts gathered once, then judged by a table of small pure checks.
 
 mod facts;
+mod holds;
 mod hook;
 mod limits;
 mod order;
+pub mod picture;
 mod places;
 mod text;
 
@@ -135,6 +137,9 @@ pub const CHECKS: &[Check] = &[
     check("order-outside", Section::Order, order::outside),
     check("order-circle", Section::Order, order::circle),
     check("order-registry", Section::Order, order::registry),
+    check("order-hold", Section::Order, holds::hold),
+    check("order-used", Section::Order, holds::used),
+    check("order-beside", Section::Order, holds::beside),
     check("order-network", Section::Order, order::network),
     check("order-mounts", Section::Order, order::mounts),
     check("limit-heartbeat", Section::Limits, limits::heartbeat),

@@ -3,22 +3,12 @@
 use super::Severity::{Error, Warning};
 use super::{Facts, Finding};
 use crate::config;
-use crate::systemd::HOOK;
+use crate::systemd::{HOLD, HOOK, hold, view};
 
 const INSTALL: &str = "drainctl install";
 
 /// A file of its own, which wins over every other.
 const LAST_WORD: &str = "/etc/drainctl/conf.d/zz-units.toml";
-
-/// Services that take the network down with them when they stop.
-const NETWORKS: [&str; 6] = [
-    "NetworkManager.service",
-    "networking.service",
-    "network.service",
-    "systemd-networkd.service",
-    "systemd-resolved.service",
-    "wpa_supplicant.service",
-];
 
 pub(super) fn target(facts: &Facts) -> Vec<Finding> {
     let units: Vec<String> = facts
@@ -72,6 +62,18 @@ pub(super) fn target(facts: &Facts) -> Vec<Finding> {
                     .unit(facts, HOOK, "After")
                     .run(INSTALL),
             );
+        } else if held
+            && facts.get(HOOK, "LoadState") == "loaded"
+            && !facts.lists(HOOK, "After", target)
+        {
+            let what = format!(
+                "the hook does not name {target}: its restart cuts its requests in flight, and a shutdown does so unless something else holds it"
+            );
+            found.push(
+                Finding::new(Error, what)
+                    .unit(facts, HOOK, "After")
+                    .run(INSTALL),
+            );
         }
     }
     found
@@ -89,6 +91,7 @@ pub(super) fn outside(facts: &Facts) -> Vec<Finding> {
 pub(super) fn circle(facts: &Facts) -> Vec<Finding> {
     let agent = facts.agent.iter().map(|agent| &agent.unit);
     let needed = facts.targets.iter().chain(agent);
+    let mut found = by_hold(facts);
     let finding = |unit: &String| {
         let what = format!(
             "{unit} is ordered before and after the drain; systemd drops one of the two, nobody knows which"
@@ -100,8 +103,39 @@ pub(super) fn circle(facts: &Facts) -> Vec<Finding> {
                  the drop-ins of {HOOK} (`systemctl cat {HOOK}`); then `systemctl daemon-reload`"
             ))
     };
-    needed
-        .filter(|unit| facts.order.circle.contains(*unit))
+    let needed = needed.filter(|unit| facts.order.circle.contains(*unit));
+    found.extend(needed.map(finding));
+    found
+}
+
+/// What turns the hold into a circle: ordered after the drain, and before the end of the boot.
+fn by_hold(facts: &Facts) -> Vec<Finding> {
+    if !facts.order.circle.contains(HOLD) {
+        return Vec::new();
+    }
+    let after = |unit: &str| view::property(&facts.all, unit, "After").to_owned();
+    let turns = |unit: &&String| {
+        let after = after(unit);
+        let mut names = after.split_whitespace();
+        unit.as_str() != HOLD && names.any(|name| name == HOOK || name == HOLD)
+    };
+    let finding = |unit: &String| {
+        let what = format!(
+            "{unit} is started before the end of the boot and ordered after the drain, which everything else has to outlive: systemd drops one \
+             of these orders, nobody knows which"
+        );
+        Finding::new(Error, what)
+            .seen(unit, "After", after(unit))
+            .hand(format!(
+                "take {HOOK} and {HOLD} out of After= of {unit} (`systemctl cat {unit}`), or out of Before= of their own drop-ins; then \
+                 `systemctl daemon-reload`"
+            ))
+    };
+    facts
+        .order
+        .circle
+        .iter()
+        .filter(turns)
         .map(finding)
         .collect()
 }
@@ -133,14 +167,14 @@ pub(super) fn registry(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn network(facts: &Facts) -> Vec<Finding> {
-    let unheld = NETWORKS
+    let unheld = hold::NETWORKS
         .iter()
         .filter(|unit| facts.order.may_stop.contains(**unit));
     let finding = |unit: &&str| {
         let what = format!("{unit} may be stopped while the drain runs, and the network with it");
         Finding::new(Warning, what)
             .unit(facts, HOOK, "After")
-            .run(keep(facts, unit))
+            .run(INSTALL)
     };
     unheld.map(finding).collect()
 }
@@ -156,14 +190,7 @@ pub(super) fn mounts(facts: &Facts) -> Vec<Finding> {
         );
         Finding::new(Warning, what)
             .unit(facts, HOOK, "After")
-            .run(keep(facts, unit))
+            .run(INSTALL)
     };
     unheld.map(finding).collect()
-}
-
-/// Keeps `unit` besides those that are kept already.
-fn keep(facts: &Facts, unit: &str) -> String {
-    let all = facts.kept.iter().map(String::as_str).chain([unit]);
-    let options: Vec<String> = all.map(|unit| format!("--keep '{unit}'")).collect();
-    format!("{INSTALL} {}", options.join(" "))
 }

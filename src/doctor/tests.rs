@@ -8,9 +8,13 @@ use crate::pools::{Membership, PoolErrorKind, Said};
 use crate::probes::Counted;
 use crate::receipts::{Book, Receipt};
 use crate::systemd::find;
+use crate::systemd::hold::{Matters, Newcomer};
+use crate::systemd::units::Held;
 
 const HOOK: &str = crate::systemd::HOOK;
 const REJOIN: &str = crate::systemd::REJOIN;
+const HOLD: &str = crate::systemd::HOLD;
+const HOLD_TIMER: &str = crate::systemd::HOLD_TIMER;
 
 /// Properties of one unit, a line each.
 fn unit(facts: &mut Facts, name: &str, lines: &str) {
@@ -63,7 +67,12 @@ fn healthy() -> Facts {
         ..Facts::default()
     };
     facts.settings.pools = vec![consul()];
-    let names = ["supervisor.service", "consul.service", "networking.service"];
+    let names = [
+        "supervisor.service",
+        "consul.service",
+        "networking.service",
+        HOLD,
+    ];
     facts.order.outlive = names.map(str::to_owned).into();
     facts.order.may_stop = ["cron.service".to_owned()].into();
     unit(
@@ -101,6 +110,10 @@ fn healthy() -> Facts {
         "LoadState=loaded\nActiveState=active\nTimeoutStopUSec=1min 30s\nControlGroup=/system.slice/supervisor.service",
     );
     unit(&mut facts, "consul.service", "ActiveState=active");
+    let active = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled";
+    for name in [HOLD, HOLD_TIMER, "multi-user.target"] {
+        unit(&mut facts, name, active);
+    }
     for end in ["poweroff.target", "reboot.target"] {
         unit(&mut facts, end, "JobTimeoutUSec=30min");
     }
@@ -138,7 +151,7 @@ fn everything_that_was_looked_at_is_shown_on_request() {
     insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
     hook     ok       ready to drain, and allowed to see what it has to
     order    ok       what the drain needs is stopped after it
-                      outlive the drain: consul.service networking.service supervisor.service
+                      outlive the drain: consul.service drain-connections-hold.service networking.service supervisor.service
                       may stop at once:  cron.service
     limits   ok       no time limit cuts the drain short
                       leaving consul                         15 s           limit of [pool.consul]
@@ -153,6 +166,13 @@ fn everything_that_was_looked_at_is_shown_on_request() {
     pools    ok       each answers, and knows this host
     state    ok       nothing is left over
     "#);
+}
+
+/// `db.service`, which is not held.
+fn newcomer(facts: &mut Facts, matters: Matters, why: &str) {
+    let held = Held::new("db.service".to_owned(), why);
+    facts.newcomers.push(Newcomer { held, matters });
+    facts.order.may_stop.insert("db.service".to_owned());
 }
 
 /// A check's name, what the host is broken by, and how.
@@ -230,6 +250,9 @@ const BROKEN: &[Broken] = &[
     ("order-target", "wrong name", |f| {
         f.order.outlive.remove("supervisor.service");
     }),
+    ("order-target", "wrong name, and held by the hold", |f| {
+        unit(f, HOOK, "After=supervisord.service consul.service");
+    }),
     ("order-target", "wrong name in the config", |f| {
         f.no_target = Some("there is no unit supervisord.service on this host".to_owned());
     }),
@@ -248,8 +271,45 @@ const BROKEN: &[Broken] = &[
     ("order-registry", "agent not held", |f| {
         f.order.outlive.remove("consul.service");
     }),
+    ("order-circle", "a unit that turns the hold around", |f| {
+        f.order.outlive.remove(HOLD);
+        f.order.circle = [HOLD.to_owned(), "late.service".to_owned()].into();
+        let late = [("After".to_owned(), "drain-connections.service".to_owned())];
+        f.all.insert("late.service".to_owned(), late.into());
+    }),
+    ("order-hold", "not installed", |f| {
+        unit(f, HOLD, "LoadState=not-found");
+        f.order.outlive.remove(HOLD);
+    }),
+    ("order-hold", "stopped", |f| {
+        unit(f, HOLD, "ActiveState=inactive");
+        f.order.outlive.remove(HOLD);
+    }),
+    ("order-hold", "the hook does not name it", |f| {
+        f.order.outlive.remove(HOLD);
+    }),
+    ("order-hold", "not after the next boot", |f| {
+        unit(f, HOLD_TIMER, "UnitFileState=disabled");
+    }),
+    ("order-hold", "while the host boots", |f| {
+        unit(f, HOLD, "ActiveState=inactive");
+        unit(f, "multi-user.target", "ActiveState=inactive");
+        f.order.outlive.remove(HOLD);
+    }),
+    ("order-used", "a database not held", |f| {
+        newcomer(
+            f,
+            Matters::Used,
+            "web of supervisor.service is connected to 127.0.0.1:5432",
+        );
+    }),
+    ("order-used", "a database in the environment", |f| {
+        newcomer(f, Matters::Named, "web was started with 127.0.0.1:5432");
+    }),
+    ("order-beside", "started by hand", |f| {
+        newcomer(f, Matters::Runs, "runs");
+    }),
     ("order-network", "network not held", |f| {
-        f.kept = vec!["redis.service".to_owned()];
         f.order.may_stop = ["networking.service".to_owned()].into();
     }),
     ("order-mounts", "NFS not held", |f| {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use super::order::Units;
 use super::steps::Pid1;
-use super::{Error, HOOK, survey, units};
+use super::{Error, units};
 use crate::world::Root;
 
 /// See the module.
@@ -19,6 +20,8 @@ pub(crate) struct Fake {
     ours: RefCell<BTreeMap<String, String>>,
     active: RefCell<BTreeSet<String>>,
     enabled: RefCell<bool>,
+    /// Every unit, as far as the hold is concerned.
+    pub(crate) all: RefCell<Units>,
     /// Everything it was told; "a drain" where a stop made one.
     pub(crate) told: RefCell<Vec<String>>,
 }
@@ -29,8 +32,10 @@ impl Fake {
             root: root.clone(),
             host: host.to_vec(),
             ours: RefCell::default(),
-            active: RefCell::default(),
+            // Its boot is over.
+            active: RefCell::new(BTreeSet::from(["multi-user.target".to_owned()])),
             enabled: RefCell::new(false),
+            all: RefCell::default(),
             told: RefCell::default(),
         }
     }
@@ -45,12 +50,8 @@ impl Fake {
         ours.clear();
         for unit in units::UNITS {
             if let Ok(mut text) = self.root.read(units::path(unit), 1 << 20) {
-                if unit == HOOK {
-                    text += &self
-                        .root
-                        .read(survey::order_path(), 1 << 20)
-                        .unwrap_or_default();
-                }
+                let drop_in = self.root.read(units::order_path(unit), 1 << 20);
+                text += &drop_in.unwrap_or_default();
                 ours.insert(unit.to_owned(), text);
             }
         }
@@ -105,24 +106,31 @@ impl Pid1 for Fake {
         Ok(units.iter().map(|unit| self.properties(unit)).collect())
     }
 
+    fn all(&self, _properties: &[&str]) -> Result<Units, Error> {
+        Ok(self.all.borrow().clone())
+    }
+
     fn tell(&self, arguments: &[&str]) -> Result<(), Error> {
         self.told.borrow_mut().push(arguments.join(" "));
         match arguments {
             ["daemon-reload"] => self.reload(),
             ["reenable", ..] => *self.enabled.borrow_mut() = true,
             ["disable", ..] => *self.enabled.borrow_mut() = false,
-            ["start", unit] => {
-                self.active.borrow_mut().insert((*unit).to_owned());
+            ["start", units @ ..] => {
+                let units = units.iter().map(|unit| (*unit).to_owned());
+                self.active.borrow_mut().extend(units);
             }
-            ["stop", unit] => {
-                if self.active.borrow_mut().remove(*unit)
-                    && self
-                        .ours
-                        .borrow()
-                        .get(*unit)
-                        .is_some_and(|text| text.contains("ExecStop="))
-                {
-                    self.told.borrow_mut().push("a drain".to_owned());
+            ["stop", units @ ..] => {
+                for unit in units {
+                    if self.active.borrow_mut().remove(*unit)
+                        && self
+                            .ours
+                            .borrow()
+                            .get(*unit)
+                            .is_some_and(|text| text.contains("ExecStop="))
+                    {
+                        self.told.borrow_mut().push("a drain".to_owned());
+                    }
                 }
             }
             _ => panic!("not told how to {arguments:?}"),

@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::find::{self, Found};
+use super::hold::{self, Holds, Newcomer};
 use super::steps::{Act, Pid1, Step};
-use super::survey::{BINARY, Facts, Installed, PROPERTIES, Request, full_name, order_path};
-use super::units::{self, Layout};
-use super::{HOOK, REJOIN};
+use super::survey::{BINARY, Facts, Installed, PROPERTIES, Request, full_name};
+use super::units::{self, Held, Layout};
+use super::{HOLD, HOLD_TIMER, HOOK, REJOIN};
 use crate::config::{self, Settings};
 use crate::paper::{self, PAPER};
 use crate::receipts::{RUN_DIR, STATE_DIR};
@@ -23,8 +24,12 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The units that are drained before they stop.
     pub targets: Vec<String>,
-    /// The units that outlive the drain.
+    /// The units that outlive the drain by name.
     pub outlive: Vec<String>,
+    /// Whether everything else does, too.
+    pub hold: bool,
+    /// What outlives it, and no earlier install has named.
+    pub new: Vec<Newcomer>,
 }
 
 /// What has to be changed. Pure.
@@ -39,24 +44,26 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
     }
     let mut found = Vec::new();
     let targets = targets(request, facts, &mut found)?;
-    let mut outlive = Vec::new();
     if let Some(agent) = &facts.agent {
         found.push(format!("{}: {}", agent.unit, agent.why));
-        // Run under supervisord, it lives as long as its programs do.
-        if !targets.contains(&agent.unit) {
-            outlive.push(agent.unit.clone());
+    }
+    let all = hold::decide(facts, &targets, &resolve(facts, &request.keep)?);
+    let new = all.new.clone();
+    let holds = if request.settled { all.settled() } else { all };
+    found.extend(
+        new.iter()
+            .map(|new| format!("{}: {}", new.held.unit, new.held.why)),
+    );
+    for unit in &facts.settings.hold.keep {
+        if !facts.exists(&full_name(unit)) {
+            found.push(format!(
+                "{unit}: named in [hold] keep, and not on this host yet"
+            ));
         }
     }
-    let agent = outlive.first().cloned();
-    let order_path = order_path();
-    let old_order = facts.files.get(&order_path).map_or("", String::as_str);
-    let keep = if request.keep.is_empty() {
-        units::kept(old_order)
-    } else {
-        resolve(facts, &request.keep)?
-    };
-    outlive.extend(keep.iter().cloned());
     found.extend(facts.remarks.iter().cloned());
+    let outlive = holds.named.iter().map(|held| held.unit.clone()).collect();
+    let hold = facts.settings.hold.everything;
 
     let mut steps = Vec::new();
     let binary = place(facts, &mut steps);
@@ -73,6 +80,7 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
             .pools
             .iter()
             .any(|pool| pool.kind == "firewall"),
+        hold,
     };
     write(
         facts,
@@ -88,21 +96,10 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
         units::rejoin(&layout),
         "takes the host back once its programs are up".to_owned(),
     );
-    match units::order(agent.as_deref(), &keep) {
-        Some(text) => {
-            let why = format!("must outlive the drain: {}", outlive.join(", "));
-            write(facts, &mut steps, &order_path, text, why);
-        }
-        None if facts.files.contains_key(&order_path) => {
-            steps.push(Step::new(
-                Act::Remove(order_path),
-                "nothing to keep any more",
-            ));
-        }
-        None => {}
-    }
+    holding(facts, &holds, &mut steps);
     let changed = steps.len() > before;
-    let both = [HOOK, REJOIN];
+    let mut both = vec![HOOK, REJOIN];
+    both.extend(hold.then_some(HOLD_TIMER));
     if changed
         || both
             .iter()
@@ -118,19 +115,83 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
     {
         // Anew, since the names of the units that start the hook may have changed.
         let why = "started with the units above, also after a reboot";
-        steps.push(Step::new(Act::Tell("reenable", both.to_vec()), why));
+        steps.push(Step::new(Act::Tell("reenable", both), why));
     }
     if hook != "active" {
         let why =
             "only what is active is stopped: without this the next shutdown would not be drained";
         steps.push(Step::new(Act::Tell("start", vec![HOOK]), why));
     }
+    if hold {
+        steps.extend(start_hold(facts));
+    }
     Ok(Plan {
         found,
         steps,
         targets,
         outlive,
+        hold,
+        new,
     })
+}
+
+/// A boot that goes on must neither be waited for, nor make the hook wait.
+fn start_hold(facts: &Facts) -> Option<Step> {
+    let active = |unit| state(facts, unit, "ActiveState") == "active";
+    let (how, why) = match (active(hold::BOOT[0]), active(HOLD_TIMER), active(HOLD)) {
+        (_, _, true) | (false, true, _) => return None,
+        (true, _, false) => (
+            vec![HOLD_TIMER, HOLD],
+            "everything else is held from now on",
+        ),
+        (false, false, false) => (
+            vec!["--no-block", HOLD_TIMER],
+            "everything else is held once the boot is over",
+        ),
+    };
+    Some(Step::new(Act::Tell("start", how), why))
+}
+
+/// The files by which everything else outlives the drain; or none of them.
+fn holding(facts: &Facts, holds: &Holds, steps: &mut Vec<Step>) {
+    let list = |held: &[Held]| {
+        let names: Vec<&str> = held.iter().map(|held| held.unit.as_str()).collect();
+        names.join(", ")
+    };
+    let own = [(HOLD, units::hold()), (HOLD_TIMER, units::hold_timer())];
+    if facts.settings.hold.everything {
+        let [(hold, text), (timer, timing)] = own;
+        let why = "what the boot starts is stopped after the drain, also what is installed later";
+        write(facts, steps, &units::path(hold), text, why.to_owned());
+        let why = "starts it once the boot is over";
+        write(facts, steps, &units::path(timer), timing, why.to_owned());
+    } else if own
+        .iter()
+        .any(|(unit, _)| facts.files.contains_key(&units::path(unit)))
+    {
+        let why = "[hold] everything = false";
+        steps.push(Step::new(Act::Tell("disable", vec![HOLD_TIMER]), why));
+        steps.push(Step::new(Act::Tell("stop", vec![HOLD_TIMER, HOLD]), why));
+        for (unit, _) in own {
+            let path = units::path(unit);
+            if facts.files.contains_key(&path) {
+                steps.push(Step::new(Act::Remove(path), why));
+            }
+        }
+    }
+    for (unit, held) in [(HOOK, &holds.named), (HOLD, &holds.beside)] {
+        let path = units::order_path(unit);
+        match units::order(held) {
+            Some(text) => {
+                let why = format!("must outlive the drain: {}", list(held));
+                write(facts, steps, &path, text, why);
+            }
+            None if facts.files.contains_key(&path) => {
+                steps.push(Step::new(Act::Remove(path), "nothing to keep any more"));
+            }
+            None => {}
+        }
+    }
 }
 
 /// The units to drain before: asked for, configured, found running, or known by name.
@@ -401,6 +462,14 @@ pub fn verify(pid1: &dyn Pid1, plan: &Plan) -> anyhow::Result<Vec<String>> {
             "{} lives until the drain is over",
             plan.outlive.join(", ")
         ));
+    }
+    if plan.hold {
+        let shown = pid1.show(&[HOLD.to_owned()], &PROPERTIES)?;
+        let active = shown.first().and_then(|unit| unit.get("ActiveState"));
+        holds.push(match active.map(String::as_str) {
+            Some("active") => "everything else that the boot starts lives as long".to_owned(),
+            _ => "everything else does once the boot is over".to_owned(),
+        });
     }
     Ok(holds)
 }

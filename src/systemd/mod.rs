@@ -4,6 +4,7 @@ mod bus;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod find;
+pub mod hold;
 pub mod install;
 pub mod notify;
 pub mod order;
@@ -12,6 +13,7 @@ pub mod survey;
 pub mod systemctl;
 pub mod uninstall;
 pub mod units;
+pub mod uses;
 pub mod view;
 
 use std::time::Duration;
@@ -25,6 +27,11 @@ pub use view::{Job, Snapshot, UnitState};
 pub const HOOK: &str = "drain-connections.service";
 /// The unit that takes the host back.
 pub const REJOIN: &str = "drain-connections-rejoin.service";
+
+/// The unit by way of which everything else outlives the drain.
+pub const HOLD: &str = "drain-connections-hold.service";
+/// The unit that starts it, once the boot is over.
+pub const HOLD_TIMER: &str = "drain-connections-hold.timer";
 
 /// The most that the bus may take; a healthy one answers in a few milliseconds.
 const BUS_LIMIT: Duration = Duration::from_secs(1);

@@ -25,6 +25,12 @@ pub const PROPERTIES: [&str; 9] = [
 /// What a shutdown conflicts with is what it stops.
 const ENDS: [&str; 2] = ["shutdown.target", "umount.target"];
 
+/// Whom the stop of a unit stops as well. The last one only maybe: at a shutdown systemd 252 does so, and 257 does not.
+const REACHES: [&str; 4] = ["ConsistsOf", "RequiredBy", "BoundBy", "PropagatesStopTo"];
+
+/// Mounts that a service manager takes away with the service they are for, whatever their own order is.
+const CREDENTIALS: &str = "run-credentials-";
+
 /// What a shutdown does, as far as systemd guarantees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
@@ -35,12 +41,15 @@ pub struct Order {
     /// The units that the hook is ordered after, and that are ordered after the hook: systemd drops one of these orders, nobody
     /// knows which.
     pub circle: BTreeSet<String>,
+    /// Those that only a circle holds back, and those whose stop may be left out for it: they may stop while the drain runs, or may not.
+    pub unsure: BTreeSet<String>,
 }
 
 /// Predicts the next shutdown for `hook`, taken for active even where it is not.
 #[must_use]
 pub fn predict(units: &Units, hook: &str) -> Order {
-    let mut stopped = stopped(units);
+    let sure = stopped(units, &REACHES[..3]);
+    let mut stopped = stopped(units, &REACHES);
     stopped.insert(hook);
     let order: Vec<(&str, &str)> = stopped
         .iter()
@@ -48,18 +57,30 @@ pub fn predict(units: &Units, hook: &str) -> Order {
         // Order counts only between units that are both being stopped.
         .filter(|(_, after)| stopped.contains(after))
         .collect();
-    let below = reach(hook, &order, &BTreeSet::new());
+    let below = reach(hook, &order);
     let turned: Vec<_> = order.iter().map(|&(unit, after)| (after, unit)).collect();
-    let above = reach(hook, &turned, &BTreeSet::new());
+    let above = reach(hook, &turned);
     let circle: BTreeSet<&str> = below.intersection(&above).copied().collect();
-    // What is held back only by way of a circle is not held back.
-    let outlive = reach(hook, &order, &circle);
+    // What is held back only by way of a stop that systemd may drop is not held back.
+    let mut dropped = dropped(units, &circle);
+    let unsure = |unit: &&&str| !sure.contains(**unit) || unit.starts_with(CREDENTIALS);
+    dropped.extend(stopped.iter().filter(unsure));
+    let mut ways = order;
+    ways.retain(|(unit, after)| {
+        let gone = circle.contains(after) || after.starts_with(CREDENTIALS);
+        (*unit == hook || !dropped.contains(unit)) && !gone
+    });
+    let outlive = reach(hook, &ways);
     let owned = |names: &BTreeSet<&str>| {
         let others = names.iter().filter(|name| **name != hook);
         others.map(|name| (*name).to_owned()).collect()
     };
     stopped.retain(|unit| !outlive.contains(unit));
+    let unsure = stopped.iter().copied();
+    let unsure = unsure.filter(|unit| below.contains(unit) || dropped.contains(unit));
+    let unsure = unsure.collect();
     Order {
+        unsure: owned(&unsure),
         outlive: owned(&outlive),
         may_stop: owned(&stopped),
         circle: owned(&circle),
@@ -67,7 +88,7 @@ pub fn predict(units: &Units, hook: &str) -> Order {
 }
 
 /// What a shutdown stops: the active units that conflict with it, and those that a stop of them reaches.
-fn stopped(units: &Units) -> BTreeSet<&str> {
+fn stopped<'a>(units: &'a Units, reaches: &[&str]) -> BTreeSet<&'a str> {
     let active = |unit: &str| {
         let state = view::property(units, unit, "ActiveState");
         !matches!(state, "" | "inactive" | "failed")
@@ -87,7 +108,7 @@ fn stopped(units: &Units) -> BTreeSet<&str> {
         .collect();
     while let Some(unit) = ahead.pop() {
         if active(unit) && found.insert(unit) {
-            for key in ["ConsistsOf", "RequiredBy", "BoundBy", "PropagatesStopTo"] {
+            for key in reaches {
                 ahead.extend(names(units, unit, key));
             }
         }
@@ -95,12 +116,24 @@ fn stopped(units: &Units) -> BTreeSet<&str> {
     found
 }
 
-/// Everything that can be reached from `start` without passing through or ending in `closed`; not `start` itself, unless by a way back.
-fn reach<'a>(
-    start: &'a str,
-    edges: &[(&'a str, &'a str)],
-    closed: &BTreeSet<&str>,
-) -> BTreeSet<&'a str> {
+/// The stops that systemd may leave out to break a circle: any one in it, and with it those that would have brought it about.
+fn dropped<'a>(units: &'a Units, circle: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
+    let mut dropped = circle.clone();
+    let mut before = usize::MAX;
+    while dropped.len() != before {
+        before = dropped.len();
+        for unit in units.keys() {
+            let mut reached = REACHES.iter().flat_map(|key| names(units, unit, key));
+            if !dropped.is_empty() && reached.any(|one| dropped.contains(one)) {
+                dropped.insert(unit);
+            }
+        }
+    }
+    dropped
+}
+
+/// Everything that can be reached from `start`; not `start` itself, unless by a way back.
+fn reach<'a>(start: &'a str, edges: &[(&'a str, &'a str)]) -> BTreeSet<&'a str> {
     let mut next: BTreeMap<&str, Vec<&'a str>> = BTreeMap::new();
     for (from, to) in edges {
         next.entry(from).or_default().push(to);
@@ -109,7 +142,7 @@ fn reach<'a>(
     let mut ahead = vec![start];
     while let Some(at) = ahead.pop() {
         for &to in next.get(at).into_iter().flatten() {
-            if !closed.contains(to) && found.insert(to) {
+            if found.insert(to) {
                 ahead.push(to);
             }
         }
@@ -198,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_that_only_some_versions_pass_on_is_not_sure() {
+        let text = "hook.service active After=bound.service
+                    a.service active PropagatesStopTo=bound.service,free.service
+                    !bound.service active After=behind.service
+                    !free.service active
+                    behind.service active";
+        let order = predict(&host(text), HOOK);
+        let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(list(order.outlive), "bound.service");
+        assert_eq!(list(order.unsure), "behind.service free.service");
+    }
+
+    #[test]
     fn a_conflict_counts_from_either_side_and_with_the_unmounting_too() {
         let text = "hook.service active After=a.mount,b.service
                     !a.mount active Conflicts=umount.target
@@ -210,6 +256,29 @@ mod tests {
     fn an_inactive_hook_is_predicted_as_if_it_were_started() {
         let text = "!hook.service inactive After=app.service\napp.service active";
         assert_eq!(outlive(text), ["app.service"]);
+    }
+
+    #[test]
+    fn a_stop_that_is_left_out_for_a_circle_takes_along_those_that_would_bring_it_about() {
+        let order = predict(
+            &host(
+                "hook.service active After=late.service,basic.target,network.target
+                 late.service active After=hook.service
+                 basic.target active After=disk.mount RequiredBy=late.service
+                 network.target active After=net.service
+                 net.service active
+                 disk.mount active
+                 cron.service active",
+            ),
+            HOOK,
+        );
+        let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            list(order.outlive),
+            "basic.target net.service network.target"
+        );
+        assert_eq!(list(order.unsure), "disk.mount late.service");
+        assert_eq!(list(order.may_stop), "cron.service disk.mount late.service");
     }
 
     #[test]

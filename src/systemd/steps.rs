@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use super::{Error, systemctl};
+use super::order::Units;
+use super::{Error, HOOK, systemctl};
 use crate::receipts::{RECEIPTS, STATE_DIR};
 use crate::world::Root;
 
@@ -22,6 +23,12 @@ pub trait Pid1 {
         units: &[String],
         properties: &[&str],
     ) -> Result<Vec<BTreeMap<String, String>>, Error>;
+
+    /// Properties of every unit that is loaded, by their real names; see [`systemctl::show_all`].
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    fn all(&self, properties: &[&str]) -> Result<Units, Error>;
 
     /// Runs `systemctl` with these arguments.
     ///
@@ -44,6 +51,11 @@ impl Pid1 for Systemctl {
         properties: &[&str],
     ) -> Result<Vec<BTreeMap<String, String>>, Error> {
         systemctl::show(units, properties, crate::world::Deadline::after(LIMIT))
+    }
+
+    fn all(&self, properties: &[&str]) -> Result<Units, Error> {
+        let deadline = crate::world::Deadline::after(LIMIT);
+        systemctl::show_all(&[HOOK, "shutdown.target"], properties, deadline)
     }
 
     fn tell(&self, arguments: &[&str]) -> Result<(), Error> {

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::find::{self, Found};
+use super::order::Units;
 use super::steps::Pid1;
-use super::{HOOK, REJOIN, units, view};
+use super::uses::{self, Use};
+use super::{HOLD, HOLD_TIMER, HOOK, REJOIN, hold, units, view};
 use crate::config::{self, Settings};
 use crate::paper::{self, PAPER};
 use crate::receipts::STATE_DIR;
@@ -29,6 +32,10 @@ pub struct Request {
     pub units: Vec<String>,
     /// Units that must outlive the drain; none: those of the last time.
     pub keep: Vec<String>,
+    /// How long to watch what the programs are connected to: many connections are short.
+    pub watch: Duration,
+    /// Whether what no earlier install has named is left out of the plan, and only listed.
+    pub settled: bool,
 }
 
 /// What `install` put on the host that was not there before, and `uninstall` may remove.
@@ -54,7 +61,7 @@ impl Installed {
 }
 
 /// Everything that the plan depends on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Facts {
     /// The config.
     pub settings: Settings,
@@ -80,12 +87,16 @@ pub struct Facts {
     pub remarks: Vec<String>,
     /// The service of the registry's agent.
     pub agent: Option<Found>,
+    /// The services that the programs use, by the unit of those programs.
+    pub uses: Vec<Use>,
+    /// Every unit that is loaded: properties of [`hold::PROPERTIES`].
+    pub all: Units,
     /// The units that the plan may name, by the name asked for: properties of [`PROPERTIES`].
     pub units: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// The properties that [`Facts::units`] holds.
-pub const PROPERTIES: [&str; 8] = [
+pub const PROPERTIES: [&str; 9] = [
     "Id",
     "LoadState",
     "ActiveState",
@@ -94,25 +105,24 @@ pub const PROPERTIES: [&str; 8] = [
     "After",
     "PartOf",
     "ExecStop",
+    "ControlGroup",
 ];
-
-/// The drop-in for this host's own order.
-#[must_use]
-pub fn order_path() -> String {
-    format!("{}/10-order.conf", units::drop_ins(HOOK))
-}
 
 /// The files of ours whose text decides what is to be done.
 #[must_use]
 pub fn own_files() -> Vec<String> {
-    let mut files = vec![
-        config::MAIN.to_owned(),
-        units::path(HOOK),
-        units::path(REJOIN),
-        order_path(),
-    ];
+    let mut files = vec![config::MAIN.to_owned()];
+    files.extend(units::UNITS.map(units::path));
+    files.extend([HOOK, HOLD].map(units::order_path));
     files.extend(PAPER.iter().map(|(path, _)| paper::place(path)));
     files
+}
+
+impl Facts {
+    /// Whether a unit that was asked for is there.
+    pub(super) fn exists(&self, unit: &str) -> bool {
+        view::property(&self.units, unit, "LoadState") == "loaded"
+    }
 }
 
 /// No package brings them, and where they go is no read-only image.
@@ -183,22 +193,37 @@ pub fn gather(
             found.unit, found.why
         ));
     }
-    let mut names: Vec<String> = request
-        .units
-        .iter()
-        .chain(&request.keep)
+    let fixed = [HOOK, REJOIN, HOLD, HOLD_TIMER, hold::BOOT[0]];
+    let named = request.units.iter().chain(&request.keep);
+    let mut names: Vec<String> = named
         .chain(&loaded.settings.units)
+        .chain(&loaded.settings.hold.keep)
         .map(|name| full_name(name))
-        .chain(
-            [HOOK, REJOIN]
-                .into_iter()
-                .chain(find::USUAL)
-                .map(str::to_owned),
-        )
+        .chain(fixed.into_iter().chain(find::USUAL).map(str::to_owned))
+        .chain(supervisors.iter().map(|found| found.unit.clone()))
+        .chain(agent.iter().map(|found| found.unit.clone()))
         .collect();
+    let orders = [HOOK, HOLD].map(units::order_path);
+    let texts = orders.iter().filter_map(|path| files.get(path));
+    let held = texts.flat_map(|text| units::entries(text));
+    let held = held.map(|held| held.unit);
+    names.extend(held.filter(|name| view::is_unit_name(name)));
     names.sort_unstable();
     names.dedup();
     let shown = pid1.show(&names, &PROPERTIES)?;
+    let units: Units = names.into_iter().zip(shown).collect();
+    let programs = supervisors.iter().map(|found| &found.unit);
+    let programs = programs.chain(&loaded.settings.units).chain(&request.units);
+    let groups = uses::groups(programs.map(|name| full_name(name)), &units);
+    let uses = match uses::find(root, &groups, request.watch) {
+        Ok(uses) => uses,
+        Err(error) => {
+            remarks.push(format!(
+                "what the programs are connected to can't be seen ({error:#}): name it with --keep"
+            ));
+            Vec::new()
+        }
+    };
     Ok(Facts {
         settings: loaded.settings.clone(),
         configured: !loaded.sources.is_empty(),
@@ -213,7 +238,9 @@ pub fn gather(
         outside,
         remarks,
         agent,
-        units: names.into_iter().zip(shown).collect(),
+        uses,
+        all: pid1.all(&hold::PROPERTIES)?,
+        units,
     })
 }
 

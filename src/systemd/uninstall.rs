@@ -5,7 +5,7 @@ use anyhow::bail;
 use super::steps::{Act, Pid1, Step};
 use super::survey::{self, Installed};
 use super::units;
-use super::{HOOK, REJOIN};
+use super::{HOLD, HOLD_TIMER, HOOK, REJOIN};
 use crate::config;
 use crate::receipts::{RECEIPTS, RUN_DIR, STATE_DIR};
 use crate::world::Root;
@@ -85,11 +85,17 @@ pub fn plan(facts: &Facts, purge: bool) -> anyhow::Result<(Vec<Step>, Vec<String
         .into_iter()
         .filter(|unit| has(&units::path(unit)))
         .collect();
-    if !own.is_empty() {
+    // One without [Install] is nothing to disable.
+    let enabled: Vec<&str> = own.iter().copied().filter(|unit| *unit != HOLD).collect();
+    if !enabled.is_empty() {
         steps.push(Step::new(
-            Act::Tell("disable", own.clone()),
+            Act::Tell("disable", enabled),
             "not started with the units it was for any more",
         ));
+    }
+    if own.contains(&HOLD) && !facts.packaged {
+        let why = "it does nothing by itself; while its file is there, since what is not loaded can not be stopped";
+        steps.push(Step::new(Act::Tell("stop", vec![HOLD_TIMER, HOLD]), why));
     }
     for unit in &own {
         let why = if *unit == HOOK {
@@ -99,12 +105,15 @@ pub fn plan(facts: &Facts, purge: bool) -> anyhow::Result<(Vec<Step>, Vec<String
         };
         steps.push(Step::new(Act::Remove(units::path(unit)), why));
     }
-    if has(&survey::order_path()) {
-        steps.push(Step::new(Act::Remove(survey::order_path()), "ours"));
-        steps.push(Step::new(
-            Act::RemoveEmpty(units::drop_ins(HOOK)),
-            "unless other drop-ins are there",
-        ));
+    for unit in [HOOK, HOLD] {
+        let path = units::order_path(unit);
+        if has(&path) {
+            steps.push(Step::new(Act::Remove(path), "ours"));
+            steps.push(Step::new(
+                Act::RemoveEmpty(units::drop_ins(unit)),
+                "unless other drop-ins are there",
+            ));
+        }
     }
     if !own.is_empty() {
         let why = "from here on nothing drains";

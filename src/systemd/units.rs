@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{HOOK, REJOIN};
+use super::{HOLD, HOLD_TIMER, HOOK, REJOIN};
 use crate::receipts::RECEIPTS;
 
 /// What differs between hosts.
@@ -16,7 +16,21 @@ pub struct Layout {
     pub writable: Vec<String>,
     /// Whether a pool refuses connections in the kernel.
     pub firewall: bool,
+    /// Whether everything else is held until the drain is over.
+    pub hold: bool,
 }
+
+/// What every drain needs, where it is there: the registry, the network, names, remote files, and the bus that tells why it is asked for.
+pub const ALWAYS: [&str; 8] = [
+    "consul.service",
+    "network.target",
+    "network-online.target",
+    "systemd-resolved.service",
+    "nss-lookup.target",
+    "remote-fs.target",
+    "dbus.service",
+    "dbus.socket",
+];
 
 impl Default for Layout {
     /// What a package ships: both names in use for supervisord's unit.
@@ -29,6 +43,7 @@ impl Default for Layout {
             ],
             writable: Vec::new(),
             firewall: false,
+            hold: true,
         }
     }
 }
@@ -38,8 +53,16 @@ impl Default for Layout {
 pub fn hook(layout: &Layout) -> String {
     let targets = layout.targets.join(" ");
     let binary = word(&layout.binary);
+    let (needed, bus) = ALWAYS.split_at(6);
     let mut unit = Unit::default();
     unit.section("Unit");
+    if layout.hold {
+        unit.set(
+            "everything else that runs here outlives the drain by way of this unit; inactive, it neither holds nor delays anything",
+            "After",
+            HOLD,
+        );
+    }
     if layout.firewall {
         unit.set(
             "its stop flushes all rules, ours too, and would let new connections in again",
@@ -58,12 +81,12 @@ pub fn hook(layout: &Layout) -> String {
         .set(
             "these must outlive the drain: the registry, the network, names, remote files; one that is missing does no harm",
             "After",
-            "consul.service network.target network-online.target systemd-resolved.service nss-lookup.target remote-fs.target",
+            &needed.join(" "),
         )
         .set(
             "the bus tells why we are stopped; its service counts, since the socket alone outlives the daemon",
             "After",
-            "dbus.service dbus.socket",
+            &bus.join(" "),
         )
         .section("Service")
         .set("", "Type", "oneshot")
@@ -136,6 +159,64 @@ pub fn rejoin(layout: &Layout) -> String {
         .set("a drain waits for our end", "TimeoutStopSec", "5s");
     sandbox(&mut unit, layout);
     unit.section("Install").set("", "WantedBy", HOOK);
+    unit.text
+}
+
+/// The unit that is stopped after the hook, and before everything that the boot starts: nothing but two orders.
+#[must_use]
+pub fn hold() -> String {
+    let mut unit = Unit::default();
+    unit.section("Unit")
+        .set(
+            "",
+            "Description",
+            "Hold what runs here until requests in flight are drained",
+        )
+        .set("", "Documentation", env!("CARGO_PKG_REPOSITORY"))
+        .set(
+            "what a boot starts is ordered before these, whenever it was installed: they are stopped before it, and after us",
+            "After",
+            &super::hold::BOOT.join(" "),
+        )
+        .set(
+            "a way into rescue mode stops us with what we hold; a change to another target leaves both alone",
+            "PartOf",
+            super::hold::BOOT[0],
+        )
+        .set("", "IgnoreOnIsolate", "yes")
+        .section("Service")
+        .set("", "Type", "oneshot")
+        .set("only what is active has its place in the order of a stop", "RemainAfterExit", "yes")
+        .set("", "ExecStart", "/bin/true");
+    unit.text
+}
+
+/// The unit that starts [`hold`].
+#[must_use]
+pub fn hold_timer() -> String {
+    let after = super::hold::BOOT.join(" ");
+    let mut unit = Unit::default();
+    unit.section("Unit")
+        .set("", "Description", "Hold what runs here once the boot is over")
+        .set("", "Documentation", env!("CARGO_PKG_REPOSITORY"))
+        .set(
+            "the default orders of a timer would put it before the boot's end, and after it: a circle",
+            "DefaultDependencies",
+            "no",
+        )
+        .set("", "Conflicts", "shutdown.target")
+        .set("", "Before", "shutdown.target")
+        .set(
+            "not earlier: while the hold waits to be started the hook would wait for it, and a boot that hangs would not be drained",
+            "After",
+            &after,
+        )
+        .section("Timer")
+        .set("", "OnActiveSec", "0")
+        .set("", "AccuracySec", "1ms")
+        .set("", "Unit", HOLD)
+        .section("Install")
+        .set("", "WantedBy", super::hold::BOOT[0]);
     unit.text
 }
 
@@ -214,39 +295,62 @@ fn sandbox(unit: &mut Unit, layout: &Layout) {
     .set("", "SystemCallErrorNumber", "EPERM");
 }
 
-/// Above the line of [`order`] that [`kept`] reads back.
-const KEPT: &str = "asked for with --keep";
-
-/// The drop-in for what this host has besides: the unit of its registry's agent, and what else must outlive the drain. `None` when there
-/// is nothing of the kind.
-#[must_use]
-pub fn order(agent: Option<&str>, keep: &[String]) -> Option<String> {
-    if agent.is_none() && keep.is_empty() {
-        return None;
-    }
-    let mut unit = Unit::default();
-    unit.section("Unit");
-    if let Some(agent) = agent {
-        unit.set(
-            "runs the Consul agent: without this it is gone before we have left",
-            "After",
-            agent,
-        );
-    }
-    if !keep.is_empty() {
-        unit.set(KEPT, "After", &keep.join(" "));
-    }
-    Some(unit.text)
+/// A unit that outlives the drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub unit: String,
+    /// Why, one line of printable ASCII.
+    pub why: String,
 }
 
-/// The units that an earlier [`order`] was told to keep.
+impl Held {
+    /// What can't stand in a comment of a unit file is left out of `why`: it may hold what programs call themselves.
+    #[must_use]
+    pub fn new(unit: String, why: &str) -> Self {
+        let plain = |c: char| {
+            if c == ' ' || c.is_ascii_graphic() && c != '\\' {
+                c
+            } else {
+                '?'
+            }
+        };
+        Self {
+            unit,
+            why: why.chars().map(plain).collect(),
+        }
+    }
+}
+
+/// Why a unit is named that the administrator asked for.
+pub const KEPT: &str = "asked for with --keep";
+
+/// The drop-in for what this host has besides: what else must outlive the drain, each with its reason. `None` when there is nothing of the
+/// kind.
 #[must_use]
-pub fn kept(order: &str) -> Vec<String> {
-    let comment = format!("# {KEPT}");
-    let mut lines = order.lines().skip_while(|line| *line != comment).skip(1);
-    let line = lines.next().and_then(|line| line.strip_prefix("After="));
-    line.map(|names| names.split(' ').map(str::to_owned).collect())
-        .unwrap_or_default()
+pub fn order(held: &[Held]) -> Option<String> {
+    let mut unit = Unit::default();
+    unit.section("Unit");
+    for Held { unit: name, why } in held {
+        unit.set(why, "After", name);
+    }
+    (!held.is_empty()).then_some(unit.text)
+}
+
+/// What an earlier [`order`] named.
+#[must_use]
+pub fn entries(order: &str) -> Vec<Held> {
+    let mut why = "";
+    let mut held = Vec::new();
+    for line in order.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            why = comment;
+        } else if let Some(names) = line.strip_prefix("After=") {
+            let names = names.split_whitespace();
+            held.extend(names.map(|unit| Held::new(unit.to_owned(), why)));
+        }
+    }
+    held
 }
 
 /// The folder of our drop-ins.
@@ -255,14 +359,20 @@ pub fn drop_ins(unit: &str) -> String {
     format!("/etc/systemd/system/{unit}.d")
 }
 
+/// The drop-in that [`order`] makes for a unit of ours.
+#[must_use]
+pub fn order_path(unit: &str) -> String {
+    format!("{}/10-order.conf", drop_ins(unit))
+}
+
 /// Where a unit of ours is installed: the administrator's own folder, since no package owns it.
 #[must_use]
 pub fn path(unit: &str) -> String {
     format!("/etc/systemd/system/{unit}")
 }
 
-/// Both units, the hook first.
-pub const UNITS: [&str; 2] = [HOOK, REJOIN];
+/// All units of ours, the hook first.
+pub const UNITS: [&str; 4] = [HOOK, REJOIN, HOLD, HOLD_TIMER];
 
 #[derive(Default)]
 struct Unit {
@@ -336,6 +446,8 @@ mod tests {
     fn dist_holds_what_is_rendered() {
         golden(HOOK, &hook(&Layout::default()));
         golden(REJOIN, &rejoin(&Layout::default()));
+        golden(HOLD, &hold());
+        golden(HOLD_TIMER, &hold_timer());
     }
 
     #[test]
@@ -345,6 +457,7 @@ mod tests {
             targets: vec!["app@1.service".to_owned(), "b.service".to_owned()],
             writable: vec!["/srv/www".to_owned(), "/srv/a b".to_owned()],
             firewall: true,
+            hold: true,
         };
         let text = hook(&layout);
         for line in [
@@ -368,7 +481,9 @@ mod tests {
         let texts = [
             hook(&Layout::default()),
             rejoin(&Layout::default()),
-            order(Some("a.service"), &["b.service".to_owned()]).unwrap(),
+            hold(),
+            hold_timer(),
+            order(&[Held::new("b.service".to_owned(), KEPT)]).unwrap(),
         ];
         for text in texts {
             let lines: Vec<&str> = text.lines().collect();
@@ -389,11 +504,17 @@ mod tests {
     }
 
     #[test]
-    fn the_drop_in_is_only_there_for_something_and_remembers_what_to_keep() {
-        assert_eq!(order(None, &[]), None);
-        let keep = vec!["a.service".to_owned(), "b.service".to_owned()];
-        let text = order(Some("agent.service"), &keep).unwrap();
-        assert_eq!(kept(&text), keep);
-        assert!(kept(&order(Some("agent.service"), &[]).unwrap()).is_empty());
+    fn the_drop_in_is_only_there_for_something_and_is_read_back() {
+        assert_eq!(order(&[]), None);
+        let held = vec![
+            Held::new("a.service".to_owned(), KEPT),
+            Held::new("b.service".to_owned(), "b\n[Service]\nExecStop=/evil\\"),
+        ];
+        let text = order(&held).unwrap();
+        assert_eq!(entries(&text), held);
+        assert_eq!(text.lines().count(), 5, "{text}");
+        // As it once was written.
+        let old = "[Unit]\n# asked for with --keep\nAfter=a.service b.service\n";
+        assert_eq!(entries(old).len(), 2);
     }
 }

@@ -101,17 +101,37 @@ pub(super) fn blocks(text: &str) -> Vec<BTreeMap<String, String>> {
             blocks.push(BTreeMap::new());
         } else if let (Some((key, value)), Some(block)) = (line.split_once('='), blocks.last_mut())
         {
+            // Commands are told in a form of their own.
+            let value = match key.strip_prefix("Exec") {
+                None => bare(value),
+                Some(_) => value.to_owned(),
+            };
             block
                 .entry(key.to_owned())
                 .and_modify(|old| {
                     old.push('\n');
-                    old.push_str(value);
+                    old.push_str(&value);
                 })
-                .or_insert_with(|| value.to_owned());
+                .or_insert(value);
         }
     }
     blocks.retain(|block| !block.is_empty());
     blocks
+}
+
+/// A list without the quotes that `systemctl` puts around names with a backslash, which it doubles there.
+fn bare(value: &str) -> String {
+    if !value.contains('"') {
+        return value.to_owned();
+    }
+    let word = |word: &str| {
+        let quoted = word
+            .strip_prefix('"')
+            .and_then(|word| word.strip_suffix('"'));
+        quoted.map_or(word.to_owned(), |word| word.replace("\\\\", "\\"))
+    };
+    let words: Vec<String> = value.split(' ').map(word).collect();
+    words.join(" ")
 }
 
 /// The jobs of `systemctl list-jobs --no-legend`; other lines ("No jobs running.") are none.
@@ -234,6 +254,15 @@ mod tests {
             ""
         );
         assert_eq!(unit_state("x.service", &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn names_with_a_backslash_are_read_as_they_are() {
+        let text = "Id=a-b\\x2dc.mount\nAfter=x.target \"a-b\\\\x2dc.mount\" y.target\nExecStop={ argv[]=/a \"b\" }";
+        let block = blocks(text).remove(0);
+        assert_eq!(block["Id"], r"a-b\x2dc.mount");
+        assert_eq!(block["After"], r"x.target a-b\x2dc.mount y.target");
+        assert_eq!(block["ExecStop"], r#"{ argv[]=/a "b" }"#);
     }
 
     #[test]

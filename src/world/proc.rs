@@ -92,6 +92,16 @@ pub fn arguments(root: &Root, pid: u32) -> io::Result<Vec<String>> {
         .collect())
 }
 
+/// The environment that a process was started with, `NAME=value` each; empty when it is gone. It may hold secrets.
+///
+/// # Errors
+/// What the system says; `PermissionDenied` without CAP_SYS_PTRACE.
+pub fn environment(root: &Root, pid: u32) -> io::Result<Vec<String>> {
+    let text = unless_gone(read(root, pid, "environ"))?.unwrap_or_default();
+    let lines = text.split('\0').filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
+}
+
 /// The folder in which a process works, as its own mount namespace names it; `None` when it is gone.
 ///
 /// # Errors
@@ -184,6 +194,26 @@ pub fn cgroup_ids(root: &Root, control_group: &str) -> io::Result<Vec<u64>> {
         Ok(())
     })?;
     Ok(ids)
+}
+
+/// The kernel's id of every control group, with its path from the hierarchy's root. Empty on a host without the v2 hierarchy.
+///
+/// # Errors
+/// What the system says.
+pub fn cgroups(root: &Root) -> io::Result<Vec<(u64, String)>> {
+    let mut groups = Vec::new();
+    let (Some(v2), _) = hierarchies(root)? else {
+        return Ok(groups);
+    };
+    let top = v2.mount.clone();
+    walk(&top, &mut |dir| {
+        if let (Some(meta), Ok(below)) = (unless_gone(fs::metadata(dir))?, dir.strip_prefix(&top)) {
+            let path = Path::new(&v2.top).join(below);
+            groups.push((meta.ino(), path.to_string_lossy().into_owned()));
+        }
+        Ok(())
+    })?;
+    Ok(groups)
 }
 
 /// The inodes of the sockets that a process has open; empty when it is gone.

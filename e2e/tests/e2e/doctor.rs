@@ -35,7 +35,8 @@ const BROKEN: [(&str, &str); 5] = [
         "order-target",
     ),
     (
-        "sed -i 's/consul[.]service//' /etc/systemd/system/drain-connections.service; \
+        "systemctl stop drain-connections-hold.service; \
+         sed -i 's/consul[.]service//' /etc/systemd/system/drain-connections.service; \
          rm -r /etc/systemd/system/drain-connections.service.d; systemctl daemon-reload",
         "order-registry",
     ),

@@ -6,9 +6,12 @@ mod control;
 mod doctor;
 mod drill;
 mod firewall;
+mod hold;
 mod install;
 mod locals;
 mod long;
+mod newer;
+mod order;
 mod quiet;
 mod registry;
 mod rehearse;
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
         control::CASES,
         install::CASES,
         doctor::CASES,
+        order::CASES,
+        hold::CASES,
+        newer::CASES,
         rehearse::CASES,
         baseline::CASES,
     ]
@@ -49,6 +55,7 @@ fn main() -> ExitCode {
         Ok(parts) => parts,
         Err(_) if args.list => Parts {
             root: "-".into(),
+            newer: "-".into(),
             drainctl: "-".into(),
         },
         Err(why) => {
