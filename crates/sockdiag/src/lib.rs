@@ -22,10 +22,12 @@
 //! - **No policy, no threads, no panics**; the parsers ([`wire`], [`answer`], [`Row::parse`]) take plain bytes, and are fuzzed.
 //!
 //! Modules: `query` what to ask · `bytecode` the filter program for the kernel · [`wire`] messages and attributes ·
-//! `row`, `info`, `state`, `unix` what comes back · [`answer`] when it is complete · `socket` the I/O · `error`.
+//! `row`, `info`, `state`, `unix` what comes back · [`answer`] when it is complete · `socket`, `ends` the I/O ·
+//! `error`.
 
 pub mod answer;
 mod bytecode;
+mod ends;
 mod error;
 mod info;
 mod query;
@@ -35,6 +37,7 @@ mod state;
 mod unix;
 pub mod wire;
 
+pub use ends::Ends;
 pub use error::Error;
 pub use info::Info;
 pub use query::{Families, Family, Query, States};

@@ -1,4 +1,4 @@
-//! The netlink socket: the only file of this crate that does I/O.
+//! The netlink socket. Only this file and `ends` do I/O.
 
 use crate::answer::{Dump, Lookups, start_over};
 use crate::wire;
@@ -278,7 +278,7 @@ fn receive<'b>(fd: &OwnedFd, buffer: &'b mut [u8], deadline: Instant) -> Result<
 }
 
 /// Whether the kernel sent it: other processes may send to any netlink socket.
-fn is_kernel(sender: &SocketAddrAny) -> bool {
+pub(crate) fn is_kernel(sender: &SocketAddrAny) -> bool {
     SocketAddrNetlink::try_from(sender.clone()).is_ok_and(|sender| sender.pid() == 0)
 }
 

@@ -4,6 +4,7 @@
 
 mod capture;
 mod cgroup;
+mod ends;
 mod filters;
 mod host;
 mod lab;
