@@ -160,7 +160,13 @@ impl Facts {
             .iter()
             .filter_map(looker::local_port)
             .collect();
-        let mut watch = Watch::new(root, watched(units), &settings.watch, ports)?;
+        let mut watch = Watch::new(
+            root,
+            watched(units),
+            &settings.watch,
+            settings.settle,
+            ports,
+        )?;
         let found = watch.discover(&|pid| programs.name(root, pid))?;
         self.notes.extend(found.notes);
         self.listeners = watch
@@ -175,7 +181,7 @@ impl Facts {
             .collect();
         watch.look(Depth::Whole)?;
         std::thread::sleep(BETWEEN);
-        if let Glance::Whole(mut looked, _) = watch.look(Depth::Whole)? {
+        if let Glance::Whole(mut looked, ..) = watch.look(Depth::Whole)? {
             looked.add(Asked::new(root, &settings.probes).count());
             self.notes.extend(looked.unknown.iter().cloned());
             self.looked = Some(*looked);

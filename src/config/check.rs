@@ -113,8 +113,8 @@ pub(super) fn settle(section: &mut Section<'_>, values: &SettleSettings) {
         if section.has(key) {
             let what = format!("{shown} is longer than max ({max}); raise max or lower {key}");
             section.fault(key, what);
-        } else {
-            // The line to change is one that is there: `key` has its default.
+        } else if key == "min" {
+            // The line to change is one that is there: `key` has its default. A default of `quiet` gives way.
             let what = format!("{max} is shorter than {key} ({shown}); raise max or lower {key}");
             section.fault("max", what);
         }

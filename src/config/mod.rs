@@ -22,7 +22,7 @@ mod words;
 pub use fault::{Fault, Faults, Nature};
 pub use files::{DROP_INS, MAIN, Source};
 pub use last_good::{keep_last_good, load_or_last_good};
-pub use network::Network;
+pub use network::{Ignore, Network};
 pub use policy::{Policies, Policy};
 pub use section::{Section, read_alone};
 pub use settings::{

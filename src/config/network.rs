@@ -1,4 +1,4 @@
-//! Networks in CIDR notation.
+//! Networks in CIDR notation, and what they are named for: traffic that does not count.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -65,30 +65,60 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-// By hand: an error of `#[serde(try_from)]` would be told at the line of the whole list instead of its item's.
-impl<'de> Deserialize<'de> for Network {
+/// Traffic that does not count as arriving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignore {
+    /// That of these peers.
+    Peers(Network),
+    /// That to this port of ours; not 0.
+    Port(u16),
+}
+
+// By hand: an error of `#[serde(untagged)]` would be told at the line of the whole list instead of its item's.
+impl<'de> Deserialize<'de> for Ignore {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_str(Text)
+        from.deserialize_any(Item)
     }
 }
 
-struct Text;
+struct Item;
 
-impl Visitor<'_> for Text {
-    type Value = Network;
+impl Visitor<'_> for Item {
+    type Value = Ignore;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a network like \"10.0.0.0/8\"")
+        f.write_str("a network like \"10.0.0.0/8\" or a port like 9100")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
-        text.parse().map_err(E::custom)
+    fn visit_str<E: Error>(self, text: &str) -> Result<Ignore, E> {
+        if text.parse::<u16>().is_ok() {
+            return Err(E::custom(format!(
+                "`{text}` is a port; write it without quotes"
+            )));
+        }
+        text.parse().map(Ignore::Peers).map_err(E::custom)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Ignore, E> {
+        match u16::try_from(number) {
+            Ok(port) if port > 0 => Ok(Ignore::Port(port)),
+            _ => Err(E::custom(format!(
+                "{number} is no port; those are 1 to 65535"
+            ))),
+        }
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Ignore, E> {
+        self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
-impl Serialize for Network {
+impl Serialize for Ignore {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+        match self {
+            Self::Peers(network) => to.collect_str(network),
+            Self::Port(port) => to.serialize_u16(*port),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::duration;
-use super::network::Network;
+use super::network::{Ignore, Network};
 use super::policy::{Policies, Policy};
 use super::section::read_alone;
 use crate::pools::KINDS;
@@ -133,7 +133,7 @@ pub struct SettleSettings {
     /// The least it takes; not more than `max`.
     #[serde(with = "duration")]
     pub min: Duration,
-    /// How long nothing new may have arrived; not more than `max`.
+    /// How long nothing new may have arrived where too little was seen to tell how often it does; not more than `max`.
     #[serde(with = "duration")]
     pub quiet: Duration,
     /// The most it takes: health checks never stop.
@@ -145,7 +145,7 @@ impl Default for SettleSettings {
     fn default() -> Self {
         Self {
             min: Duration::from_secs(1),
-            quiet: Duration::from_secs(2),
+            quiet: Duration::from_secs(4),
             max: Duration::from_secs(20),
         }
     }
@@ -161,8 +161,8 @@ pub struct WatchSettings {
     /// How long after its last activity a connection that can't be told apart counts as busy.
     #[serde(with = "duration")]
     pub uncertain_hold: Duration,
-    /// Peers whose traffic never counts as arriving.
-    pub ignore: Vec<Network>,
+    /// Peers, and ports of ours, whose traffic never counts as arriving.
+    pub ignore: Vec<Ignore>,
 }
 
 impl Default for WatchSettings {
@@ -264,6 +264,17 @@ pub struct ProbeSpec {
     pub limit: Duration,
     /// The type's own settings, checked.
     pub settings: Value,
+}
+
+impl Ignore {
+    /// Whether traffic of this peer to this port of ours is meant.
+    #[must_use]
+    pub fn covers(&self, peer: std::net::IpAddr, port: u16) -> bool {
+        match self {
+            Self::Peers(network) => network.contains(peer),
+            Self::Port(ours) => *ours == port,
+        }
+    }
 }
 
 impl Network {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::balancer::CHECKER;
-use crate::config::{Network, PoolSpec, Settings, WatchSettings};
+use crate::config::{Ignore, Network, PoolSpec, Settings, WatchSettings};
 use crate::drain::Target;
 use crate::drain::engine::{self, Order};
 use crate::receipts::{Lock, Locked};
@@ -43,7 +43,7 @@ pub fn run(pid: u32, marker: &Path, state: &Path) -> anyhow::Result<u8> {
         },
         settings: Settings {
             watch: WatchSettings {
-                ignore: vec![checks],
+                ignore: vec![Ignore::Peers(checks)],
                 ..WatchSettings::default()
             },
             pools: vec![pool],

@@ -337,6 +337,7 @@ impl Engine<'_> {
             root: self.order.root.clone(),
             units,
             settings: settings.watch.clone(),
+            settle: settings.settle,
             pools: settings.pools.clone(),
             probes: settings.probes.clone(),
         }
@@ -428,10 +429,10 @@ impl Engine<'_> {
                 self.story.still_busy(self.began.elapsed());
                 Some(Input::StillBusy { oldest })
             }
-            Message::Look(Ok(Glance::Whole(looked, cost))) => {
+            Message::Look(Ok(Glance::Whole(looked, traffic, cost))) => {
                 let input = Input::Whole {
                     busy: looked.busy,
-                    arrived: looked.arrived > 0,
+                    silent_at: traffic.silent_at,
                     oldest: looked.oldest(),
                     cost,
                 };

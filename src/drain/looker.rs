@@ -1,13 +1,15 @@
 //! The thread that looks: it may be stuck in the kernel or in /proc without holding up the drain's own deadline.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::engine::Message;
 use super::machine::Depth;
 use super::target::{Programs, watched};
-use crate::config::{PoolSpec, ProbeSpec, WatchSettings};
-use crate::evidence::{Glance, Listener, LocalListener, Watch};
+use crate::config::{PoolSpec, ProbeSpec, SettleSettings, WatchSettings};
+use crate::evidence::arrivals::Origin;
+use crate::evidence::{Glance, Listener, LocalListener, Poller, Watch};
 use crate::probes::Asked;
 use crate::receipts::TargetMark;
 use crate::systemd::UnitState;
@@ -17,6 +19,9 @@ use crate::world::Root;
 const REDISCOVER: Duration = Duration::from_secs(5);
 /// And takes one part in this many of the time at most: every open file of the target is looked at.
 const REDISCOVER_SHARE: u32 = 200;
+
+/// A poller that can't be told from a lone client is named after so long.
+const DOUBT: Duration = Duration::from_secs(8);
 
 /// What it found before its first look.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub struct Looker {
     pub units: Vec<UnitState>,
     /// How connections are judged.
     pub settings: WatchSettings,
+    /// How long silence must last.
+    pub settle: SettleSettings,
     /// The pools: those with an agent on this host have health checks that are no traffic.
     pub pools: Vec<PoolSpec>,
     /// What is asked beside the sockets.
@@ -65,6 +72,7 @@ impl Looker {
             programs,
             watch: None,
             told: false,
+            pollers: HashMap::new(),
         };
         while let Ok(depth) = asked.recv() {
             let answer = eye.look(depth, tell);
@@ -89,6 +97,15 @@ struct Eye {
     asked: Asked,
     /// At the last look nothing but the probes held the drain.
     counting: bool,
+    /// Those who poll, and what was said of them.
+    pollers: HashMap<(Origin, u16), Said>,
+}
+
+/// What an operator has heard of a poller.
+struct Said {
+    since: Instant,
+    told_apart: bool,
+    in_doubt: bool,
 }
 
 impl Eye {
@@ -103,7 +120,7 @@ impl Eye {
         let mut glance = self.look_at_sockets(depth, tell)?;
         // While the sockets hold the drain, nobody is asked.
         self.counting = false;
-        if let Glance::Whole(looked, _) = &mut glance
+        if let Glance::Whole(looked, ..) = &mut glance
             && looked.busy == 0
         {
             looked.add(self.asked.count());
@@ -117,6 +134,7 @@ impl Eye {
             root,
             units,
             settings,
+            settle,
             pools,
             ..
         } = &self.looker;
@@ -125,7 +143,7 @@ impl Eye {
             Some(watch) => watch,
             none => {
                 let ports = pools.iter().filter_map(local_port).collect();
-                let mut watch = Watch::new(root, watched(units), settings, ports)?;
+                let mut watch = Watch::new(root, watched(units), settings, *settle, ports)?;
                 let found = watch.discover(&name)?;
                 if !self.told {
                     self.told = true;
@@ -156,7 +174,44 @@ impl Eye {
             let pause = REDISCOVER.max(began.elapsed() * REDISCOVER_SHARE);
             *rediscover = Instant::now() + pause;
         }
-        watch.look(depth)
+        let glance = watch.look(depth)?;
+        if let Glance::Whole(_, traffic, _) = &glance {
+            for text in self.news_of(&traffic.pollers) {
+                let _ = tell.send(Message::Note(text));
+            }
+        }
+        Ok(glance)
+    }
+
+    /// What is to be said of those who poll, once each.
+    fn news_of(&mut self, pollers: &[Poller]) -> Vec<String> {
+        let mut news = Vec::new();
+        for poller in pollers {
+            let (from, port) = (poller.from, poller.port);
+            let said = self.pollers.entry((from, port)).or_insert(Said {
+                since: Instant::now(),
+                told_apart: false,
+                in_doubt: false,
+            });
+            let every = poller.period.as_secs_f64();
+            if poller.told_apart && !said.told_apart {
+                said.told_apart = true;
+                news.push(format!(
+                    "{from} polls port {port} every {every:.1} s, and went on when all others had stopped: not counted as arriving"
+                ));
+            } else if poller.alone
+                && !said.told_apart
+                && !said.in_doubt
+                && said.since.elapsed() > DOUBT
+            {
+                said.in_doubt = true;
+                news.push(format!(
+                    "{from} sends port {port} the same request every {every:.1} s; if it is a check, name it in [watch] ignore, and the \
+                     settle takes no account of it"
+                ));
+            }
+        }
+        news
     }
 }
 

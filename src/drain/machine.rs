@@ -30,8 +30,8 @@ pub enum Input {
     Whole {
         /// How many hold the drain.
         busy: u64,
-        /// Whether something arrived since the look before.
-        arrived: bool,
+        /// When what has arrived is known to have stopped, if nothing more comes; none where nothing has.
+        silent_at: Option<Instant>,
         /// The age of the oldest request in flight.
         oldest: Option<Duration>,
         /// What the look cost.
@@ -151,7 +151,7 @@ impl Machine {
             }
             Input::Whole {
                 busy,
-                arrived,
+                silent_at,
                 oldest,
                 cost,
             } => {
@@ -162,7 +162,7 @@ impl Machine {
                         oldest: oldest.unwrap_or_default(),
                     },
                 };
-                self.looked(now, arrived, cost);
+                self.looked(now, silent_at, cost);
             }
             Input::StillBusy { oldest } => {
                 self.in_flight = InFlight::Some { oldest };
@@ -198,9 +198,9 @@ impl Machine {
         self.deadline.min(settle).min(look)
     }
 
-    fn looked(&mut self, now: Instant, arrived: bool, cost: Duration) {
+    fn looked(&mut self, now: Instant, silent_at: Option<Instant>, cost: Duration) {
         if let Some(settle) = &mut self.settle {
-            settle.looked(now, arrived);
+            settle.looked(now, silent_at);
         }
         self.looking = false;
         let share = if self.phase == Phase::Settling {
@@ -278,225 +278,5 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const LIMITS: SettleSettings = SettleSettings {
-        min: Duration::from_secs(1),
-        quiet: Duration::from_secs(2),
-        max: Duration::from_secs(20),
-    };
-
-    struct Story {
-        start: Instant,
-        machine: Machine,
-        done: Option<Outcome>,
-    }
-
-    impl Story {
-        fn new(pools: usize) -> Self {
-            let start = Instant::now();
-            let machine = Machine::new(start, start + Duration::from_secs(60), LIMITS, pools);
-            Self {
-                start,
-                machine,
-                done: None,
-            }
-        }
-
-        fn at(&mut self, ms: u64, input: Input) -> Vec<Action> {
-            let actions = self
-                .machine
-                .handle(self.start + Duration::from_millis(ms), input);
-            for action in &actions {
-                if let Action::Finish(outcome) = action {
-                    assert!(self.done.is_none(), "finished twice");
-                    self.done = Some(*outcome);
-                }
-            }
-            actions
-        }
-    }
-
-    fn whole(busy: u64, arrived: bool, oldest_ms: u64) -> Input {
-        Input::Whole {
-            busy,
-            arrived,
-            oldest: (busy > 0).then(|| Duration::from_millis(oldest_ms)),
-            cost: Duration::from_millis(1),
-        }
-    }
-
-    #[test]
-    fn an_idle_host_ends_with_its_settle() {
-        let mut story = Story::new(1);
-        assert_eq!(story.at(0, Input::Tick), [Action::Look(Depth::Whole)]);
-        story.at(1, whole(0, false, 0));
-        assert_eq!(
-            story.at(5, Input::PoolResolved { left: true })[0],
-            Action::Enter(Phase::Settling)
-        );
-        story.at(1900, whole(0, false, 0));
-        assert_eq!(story.done, None);
-        story.at(2010, whole(0, false, 0));
-        assert_eq!(story.done, Some(Outcome::Drained));
-    }
-
-    #[test]
-    fn nothing_in_flight_while_a_pool_is_not_left_is_not_drained() {
-        let mut story = Story::new(2);
-        story.at(0, Input::PoolResolved { left: true });
-        for ms in (0..59_000).step_by(1000) {
-            story.at(ms, whole(0, false, 0));
-        }
-        assert_eq!(story.done, None);
-        assert_eq!(story.machine.phase(), Phase::Leaving);
-    }
-
-    #[test]
-    fn a_look_that_failed_holds_until_the_deadline_and_is_called_so() {
-        let mut story = Story::new(0);
-        for ms in (0..60_000).step_by(500) {
-            story.at(ms, Input::Blind);
-        }
-        assert_eq!(story.done, None);
-        story.at(60_000, Input::Tick);
-        assert_eq!(story.done, Some(Outcome::DeadlineHit));
-    }
-
-    #[test]
-    fn a_look_that_hangs_until_the_settle_is_over_counts_as_unknown() {
-        let mut story = Story::new(0);
-        story.at(0, Input::Tick);
-        story.at(1, whole(0, true, 0));
-        story.at(51, Input::Tick);
-        story.at(52, whole(0, true, 0));
-        assert_eq!(story.at(200, Input::Tick), [Action::Look(Depth::Whole)]);
-        story.at(20_000, Input::Tick);
-        assert_eq!(story.machine.phase(), Phase::Waiting);
-        assert_eq!(story.done, None, "the last answer is twenty seconds old");
-        story.at(21_000, whole(0, false, 0));
-        assert_eq!(story.done, None);
-        story.at(21_001, whole(0, false, 0));
-        assert_eq!(story.done, Some(Outcome::Drained));
-    }
-
-    #[test]
-    fn while_waiting_only_the_oldest_are_looked_at_between_whole_looks() {
-        let mut story = Story::new(0);
-        story.at(0, Input::Tick);
-        story.at(1000, whole(3, false, 1000));
-        story.at(2500, whole(3, false, 2500));
-        assert_eq!(story.machine.phase(), Phase::Waiting);
-        assert_eq!(story.at(2600, Input::Tick), [Action::Look(Depth::Oldest)]);
-        story.at(
-            2601,
-            Input::StillBusy {
-                oldest: Duration::from_millis(2600),
-            },
-        );
-        assert_eq!(story.at(7600, Input::Tick), [Action::Look(Depth::Whole)]);
-        assert_eq!(
-            story.at(7601, whole(0, false, 0)),
-            [Action::Look(Depth::Whole)]
-        );
-        assert_eq!(story.done, None, "one look may have skipped a socket");
-        story.at(7602, whole(0, false, 0));
-        assert_eq!(story.done, Some(Outcome::Drained));
-    }
-
-    #[test]
-    fn with_a_pool_that_could_not_be_left_only_older_requests_are_waited_for() {
-        let mut story = Story::new(1);
-        story.at(15_000, Input::PoolResolved { left: false });
-        for ms in (15_000..35_000).step_by(1000) {
-            story.at(ms, whole(5, true, 20_000));
-            assert_eq!(story.done, None);
-        }
-        story.at(35_000, whole(5, true, 20_000));
-        assert_eq!(story.machine.phase(), Phase::Waiting);
-        story.at(36_000, whole(5, true, 2_000));
-        assert_eq!(story.done, None);
-        story.at(38_000, whole(5, true, 2_900));
-        assert_eq!(story.done, Some(Outcome::Drained));
-    }
-
-    #[test]
-    fn a_poller_that_never_stops_holds_no_longer_than_the_settle() {
-        let mut story = Story::new(0);
-        for ms in (0..=20_000).step_by(500) {
-            story.at(ms, whole(1, true, 100));
-            assert_eq!(story.done, None);
-        }
-        assert_eq!(story.machine.phase(), Phase::Waiting);
-        story.at(20_500, whole(1, true, 100));
-        assert_eq!(story.done, Some(Outcome::Drained));
-    }
-
-    #[test]
-    fn skip_and_abort_end_it_at_once_and_nothing_happens_afterwards() {
-        for (input, outcome) in [
-            (Input::Skip, Outcome::Skipped),
-            (Input::Abort, Outcome::Aborted),
-        ] {
-            let mut story = Story::new(3);
-            story.at(0, input);
-            assert_eq!(story.done, Some(outcome));
-            assert_eq!(story.at(1, whole(0, false, 0)), []);
-        }
-    }
-
-    fn inputs() -> impl Strategy<Value = Input> {
-        prop_oneof![
-            any::<bool>().prop_map(|left| Input::PoolResolved { left }),
-            (0u64..3, any::<bool>(), 0u64..70_000)
-                .prop_map(|(busy, arrived, oldest)| whole(busy, arrived, oldest)),
-            (0u64..70_000).prop_map(|ms| Input::StillBusy {
-                oldest: Duration::from_millis(ms)
-            }),
-            Just(Input::Blind),
-            Just(Input::Tick),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn never_drained_while_the_last_look_is_unknown_or_busy(
-            steps in proptest::collection::vec((0u64..3000, inputs()), 1..200), pools in 0usize..3,
-        ) {
-            let mut story = Story::new(pools);
-            let mut ms = 0;
-            let mut resolved = 0;
-            let mut all_left = true;
-            let mut zero = false;
-            for (gap, input) in steps {
-                ms += gap;
-                match input {
-                    Input::PoolResolved { left } => {
-                        resolved += 1;
-                        all_left &= left;
-                    }
-                    Input::Whole { busy, .. } => zero = busy == 0,
-                    Input::StillBusy { .. } | Input::Blind => zero = false,
-                    _ => {}
-                }
-                story.at(ms, input);
-                if let Some(outcome) = story.done {
-                    match outcome {
-                        Outcome::Drained => {
-                            prop_assert!(resolved >= pools);
-                            // Only where traffic goes on without an end may something be in flight.
-                            prop_assert!(zero || !all_left || Duration::from_millis(ms) >= LIMITS.max);
-                        }
-                        Outcome::DeadlineHit => prop_assert!(ms >= 60_000),
-                        other => prop_assert!(false, "{other:?}"),
-                    }
-                    break;
-                }
-                prop_assert!(ms < 60_000, "the deadline passed");
-                prop_assert!(story.machine.wake() <= story.machine.deadline());
-            }
-        }
-    }
-}
+#[path = "machine_tests.rs"]
+mod tests;

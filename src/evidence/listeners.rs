@@ -1,12 +1,13 @@
 //! Which listening sockets are the target's: what it listens on is what it serves, and no port needs to be configured.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use sockdiag::{Query, Socket, States, TcpState};
 
+use super::checkers::{self, Local};
 use crate::supervisord::SUPERVISORD;
 use crate::text::one_line;
 use crate::world::{Root, proc};
@@ -88,8 +89,8 @@ pub struct Found {
     pub listeners: Vec<Listener>,
     /// The Unix ones.
     pub locals: Vec<LocalListener>,
-    /// Control groups of the local health checkers.
-    pub checkers: Vec<u64>,
+    /// The peers on this host that are told apart.
+    pub local_peers: Local,
     /// What an operator should know.
     pub notes: Vec<String>,
 }
@@ -128,6 +129,7 @@ pub fn find(
         groups.extend(unit.groups(root)?.into_iter().map(|id| (id, unit)));
     }
     let holders = holders(root, units, &inodes.collect(), &mut found.notes)?;
+    found.local_peers = peers_of(root, &rows, checker_ports, units, &groups);
     let program = |inode: &u64, unit: &Unit| {
         let names: Vec<_> = holders.get(inode).into_iter().flatten().collect();
         let mut names = names.iter().filter_map(|(pid, _)| name(**pid));
@@ -144,14 +146,6 @@ pub fn find(
         one_line(&program, MOST_NAME)
     };
     for (local, inode, group) in rows {
-        // An agent inside a target unit shares its control group with the programs, and 1 is the root: neither tells it apart.
-        if let Some(group) = group
-            && checker_ports.contains(&local.port())
-            && !groups.contains_key(&group)
-            && group > 1
-        {
-            found.checkers.push(group);
-        }
         let unit = group
             .and_then(|id| groups.get(&id).copied())
             .or_else(|| first_unit(&holders, inode));
@@ -222,4 +216,35 @@ fn holders<'a>(
         }
     }
     Ok(holders)
+}
+
+/// The peers on this host, told apart by their processes. Those of the control groups that hold the target or this process are not: who
+/// shares one with the programs can't be told from them.
+fn peers_of(
+    root: &Root,
+    listening: &[(SocketAddr, u64, Option<u64>)],
+    checker_ports: &[u16],
+    units: &[Unit],
+    groups: &HashMap<u64, &Unit>,
+) -> Local {
+    let agents = listening
+        .iter()
+        .filter(|(local, _, _)| checker_ports.contains(&local.port()))
+        .map(|(_, inode, _)| *inode)
+        .collect();
+    let mut never: HashSet<u64> = groups.keys().copied().collect();
+    let pids = units
+        .iter()
+        .flat_map(|unit| unit.pids(root).unwrap_or_default());
+    let pids: BTreeSet<u32> = pids.chain([std::process::id()]).collect();
+    never.extend(pids.into_iter().flat_map(|pid| own_groups(root, pid)));
+    // Whom nobody could look for is no checker.
+    checkers::find(root, &agents, &never).unwrap_or_default()
+}
+
+/// The kernel's ids of the control group of a process, and of those below it.
+fn own_groups(root: &Root, pid: u32) -> HashSet<u64> {
+    let group = proc::control_group(root, pid).ok().flatten();
+    let ids = group.and_then(|group| proc::cgroup_ids(root, &group).ok());
+    ids.unwrap_or_default().into_iter().collect()
 }

@@ -11,7 +11,6 @@ pub struct Memory {
     began: Instant,
     round: u8,
     complete: bool,
-    arrived: u64,
     entries: HashMap<u64, Entry>,
 }
 
@@ -46,8 +45,10 @@ struct Entry {
 pub struct Noted {
     /// What the rules need.
     pub history: History,
-    /// A connection or request is new since the look before.
+    /// A request is new since the look before: a connection without a byte has none.
     pub arrived: bool,
+    /// Payload bytes received since the look before, or since the connection began; modulo 2³².
+    pub size: u32,
     /// Since the request began, or since the last one did.
     pub age: Duration,
 }
@@ -60,7 +61,6 @@ impl Memory {
             began: now,
             round: 0,
             complete: false,
-            arrived: 0,
             entries: HashMap::new(),
         }
     }
@@ -121,10 +121,12 @@ impl Memory {
             };
             return Noted {
                 history,
-                arrived: self.complete,
+                arrived: self.complete && seen.received > 0,
+                size: received,
                 age: age(asked_at),
             };
         };
+        let size = received.wrapping_sub(entry.received);
         let got_more = entry.received != received;
         let sent_more = entry.sent != sent;
         // More bytes of a request that nothing was sent for are the same request.
@@ -165,6 +167,7 @@ impl Memory {
         Noted {
             history,
             arrived,
+            size,
             age: age(entry.asked_at),
         }
     }
@@ -186,14 +189,28 @@ impl Memory {
         }
     }
 
-    /// Counts an arrival. Kept here and not in the look, since a look that has to start over finds nothing new.
-    pub fn arrive(&mut self) {
-        self.arrived += 1;
+    /// A connection that is gone, whose last look this is: `received` bytes of payload in `segments`, over its life. The bytes of a request
+    /// that no look has shown; none where all of them were looked at.
+    #[must_use]
+    pub fn gone(&self, cookie: u64, received: u64, segments: u16) -> Option<u32> {
+        let Some(entry) = self.entries.get(&cookie) else {
+            return (segments > 0).then(|| low(received));
+        };
+        // More bytes of a request that was seen to be under way belong to it.
+        let more = entry.segments.payloads_received != segments && !entry.asking;
+        more.then(|| low(received).wrapping_sub(entry.received))
     }
 
-    /// The arrivals since this was last asked.
-    pub fn take_arrived(&mut self) -> u64 {
-        std::mem::take(&mut self.arrived)
+    /// Whether a connection was there at the last look.
+    #[must_use]
+    pub fn knows(&self, cookie: u64) -> bool {
+        self.entries.contains_key(&cookie)
+    }
+
+    /// Whether any look has ended: before, nothing can be told to be new.
+    #[must_use]
+    pub fn has_looked(&self) -> bool {
+        self.complete
     }
 
     /// Begins a look at all connections. [`Memory::end`] forgets those that it did not note.
@@ -315,6 +332,32 @@ mod tests {
         lab.look(0, 1, &seen(10, 10, 3, (500, 500, 460)));
         let noted = lab.look(50, 2, &seen(20, 20, 1, (20, 20, 20)));
         assert_eq!((noted.arrived, acks_sent(&noted)), (true, Some(1)));
+    }
+
+    #[test]
+    fn a_connection_without_a_byte_arrives_with_its_first() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(10, 10, 3, (500, 500, 460)));
+        assert!(!lab.look(50, 2, &seen(0, 0, 1, (20, 20, 20))).arrived);
+        let noted = lab.look(100, 2, &seen(77, 0, 1, (20, 70, 20)));
+        assert_eq!((noted.arrived, noted.size), (true, 77));
+    }
+
+    #[test]
+    fn of_a_connection_that_is_gone_only_what_no_look_has_shown_is_new() {
+        let mut lab = Lab::new();
+        assert_eq!(lab.memory.gone(7, 0, 0), None);
+        assert_eq!(lab.memory.gone(7, 90, 1), Some(90));
+        let mut one = seen(10, 10, 3, (500, 500, 460));
+        one.segments = Some(Segments {
+            payloads_received: 1,
+            ..Segments::default()
+        });
+        lab.look(0, 1, &one);
+        assert_eq!(lab.memory.gone(1, 10, 1), None);
+        assert_eq!(lab.memory.gone(1, 60, 2), Some(50));
+        lab.memory.judged(1, Verdict::Busy(Why::Unanswered));
+        assert_eq!(lab.memory.gone(1, 60, 2), None);
     }
 
     #[test]

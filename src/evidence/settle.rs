@@ -9,8 +9,11 @@ use crate::config::SettleSettings;
 pub struct Settle {
     limits: SettleSettings,
     began: Instant,
-    last_arrival: Option<Instant>,
     looked: Option<Instant>,
+    /// When what has arrived is known to have stopped.
+    silent_at: Option<Instant>,
+    /// What arrived while nothing could be seen may go on until then.
+    doubted_until: Option<Instant>,
 }
 
 impl Settle {
@@ -20,22 +23,21 @@ impl Settle {
         Self {
             limits,
             began: now,
-            last_arrival: None,
             looked: None,
+            silent_at: None,
+            doubted_until: None,
         }
     }
 
-    /// A look that succeeded, at `now`, and whether anything new had arrived since the look before.
-    pub fn looked(&mut self, now: Instant, arrived: bool) {
-        if arrived {
-            self.last_arrival = Some(now);
-        }
+    /// A look that succeeded, at `now`, and when silence is proven if nothing more arrives.
+    pub fn looked(&mut self, now: Instant, silent_at: Option<Instant>) {
         self.looked = Some(now);
+        self.silent_at = silent_at;
     }
 
     /// A look that failed, at `now`: what may have arrived is unknown, so the quiet period starts again.
     pub fn blind(&mut self, now: Instant) {
-        self.last_arrival = Some(now);
+        self.doubted_until = Some(now + self.limits.quiet);
         self.looked = None;
     }
 
@@ -48,10 +50,12 @@ impl Settle {
     /// Whether nothing has arrived for long enough.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let quiet_since = self.last_arrival.unwrap_or(self.began);
         // Without a look since, silence is only assumed.
         self.looked.is_some_and(|looked| {
-            looked >= self.began + self.limits.min && looked >= quiet_since + self.limits.quiet
+            let past = |at: Option<Instant>| at.is_none_or(|at| looked >= at);
+            looked >= self.began + self.limits.min
+                && past(self.silent_at)
+                && past(self.doubted_until)
         })
     }
 
@@ -81,35 +85,47 @@ mod tests {
         let at = |s| start + Duration::from_secs(s);
         let mut settle = Settle::new(seconds(1, 2, 20), start);
         assert!(!settle.is_over(at(5)));
-        settle.looked(at(5), false);
+        settle.looked(at(5), None);
         assert!(settle.is_over(at(5)));
     }
 
     #[test]
-    fn an_arrival_or_a_failed_look_starts_the_quiet_period_again() {
+    fn an_idle_host_settles_at_the_minimum() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut settle = Settle::new(seconds(1, 4, 20), start);
+        settle.looked(at(0), None);
+        assert!(!settle.is_over(at(0)));
+        settle.looked(at(1), None);
+        assert!(settle.is_over(at(1)));
+    }
+
+    #[test]
+    fn an_arrival_or_a_failed_look_puts_it_off() {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let mut settle = Settle::new(seconds(1, 2, 20), start);
-        settle.looked(at(1), true);
-        settle.looked(at(2), false);
+        settle.looked(at(1), Some(at(3)));
+        settle.looked(at(2), Some(at(3)));
         assert!(!settle.is_over(at(2)));
-        settle.looked(at(3), false);
+        settle.looked(at(3), Some(at(3)));
         assert!(settle.is_over(at(3)));
         settle.blind(at(3));
         assert!(!settle.is_over(at(4)));
-        settle.looked(at(4), false);
+        settle.looked(at(4), None);
         assert!(!settle.is_over(at(4)));
-        settle.looked(at(5), false);
+        settle.looked(at(5), None);
         assert!(settle.is_over(at(5)));
     }
 
     #[test]
-    fn it_is_bounded_since_health_checks_never_stop() {
+    fn it_is_bounded() {
         let start = Instant::now();
         let mut settle = Settle::new(seconds(1, 2, 20), start);
         for s in 0..20 {
-            settle.looked(start + Duration::from_secs(s), true);
-            assert!(!settle.is_over(start + Duration::from_secs(s)));
+            let now = start + Duration::from_secs(s);
+            settle.looked(now, Some(now + Duration::from_secs(1)));
+            assert!(!settle.is_over(now));
         }
         assert!(settle.is_over(start + Duration::from_secs(20)));
     }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sockdiag::{Info, Query, Row, Socket, SocketId, States, TcpState};
 
+use super::arrivals::Traffic;
 use super::listeners::{self, Found, Listener, LocalListener, Unit};
 use super::locals::Locals;
 use super::memory::Memory;
+use super::newcomers::Newcomers;
 use super::pingpong;
 use super::verdict::{Ages, History, Holds, Pingpong, Seen, Segments, Stage, Verdict, Why, judge};
-use crate::config::{Network, WatchSettings};
+use crate::config::{SettleSettings, WatchSettings};
 use crate::drain::event::{Held, Looked};
 use crate::drain::machine::Depth;
 use crate::world::Root;
@@ -23,8 +25,6 @@ const MOST_WITNESSES: usize = 32;
 const MOST_TIES: usize = 4096;
 /// A look is given up after this long: the kernel answers in milliseconds, or something is wrong.
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
-/// How long a socket stays in TIME_WAIT (`TCP_TIMEWAIT_LEN`, include/net/tcp.h).
-const TIME_WAIT: Duration = Duration::from_secs(60);
 
 /// The target's connections, and what is remembered of them.
 pub struct Watch {
@@ -32,15 +32,14 @@ pub struct Watch {
     socket: Socket,
     units: Vec<Unit>,
     holds: Holds,
-    ignore: Vec<Network>,
     checker_ports: Vec<u16>,
-    /// Control groups of local checkers: their connections neither arrive nor hold.
-    checkers: Vec<u64>,
+    newcomers: Newcomers,
+    /// The connections of pollers: what they were answered was the whole answer.
+    polled: HashSet<u64>,
     listeners: Vec<Listener>,
     locals: Locals,
     memory: Memory,
     witnesses: Vec<SocketId>,
-    looked: Option<Instant>,
 }
 
 /// What a look showed.
@@ -48,8 +47,8 @@ pub struct Watch {
 pub enum Glance {
     /// One of the oldest busy connections is still busy; nothing else was looked at. Its age.
     StillBusy(Duration),
-    /// All connections.
-    Whole(Box<Looked>, Duration),
+    /// All connections, what follows from the arrivals so far, and what the look cost.
+    Whole(Box<Looked>, Traffic, Duration),
 }
 
 /// What one walk over the rows gathers; thrown away when the walk has to start over.
@@ -61,7 +60,6 @@ struct Walk {
     locals: BTreeMap<String, u64>,
     witnesses: Vec<(Duration, SocketId)>,
     ties: Vec<Undecided>,
-    closed_since: u64,
 }
 
 /// A tie that needs the delayed-ACK mode.
@@ -82,6 +80,7 @@ impl Watch {
         root: &Root,
         units: Vec<Unit>,
         settings: &WatchSettings,
+        settle: SettleSettings,
         checker_ports: Vec<u16>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
@@ -92,14 +91,13 @@ impl Watch {
                 pause: settings.pause,
                 uncertain: settings.uncertain_hold,
             },
-            ignore: settings.ignore.clone(),
             checker_ports,
-            checkers: Vec::new(),
+            newcomers: Newcomers::new(settings.ignore.clone(), settle),
+            polled: HashSet::new(),
             listeners: Vec::new(),
             locals: Locals::default(),
             memory: Memory::new(Instant::now()),
             witnesses: Vec::new(),
-            looked: None,
         })
     }
 
@@ -118,7 +116,7 @@ impl Watch {
             deadline,
             name,
         )?;
-        self.checkers.clone_from(&found.checkers);
+        self.newcomers.tell_apart(found.local_peers.clone());
         self.add(found.listeners.iter().cloned());
         self.locals.add(found.locals.clone());
         self.locals
@@ -171,8 +169,10 @@ impl Watch {
             return Ok(Glance::StillBusy(age));
         }
         let began = Instant::now();
-        let looked = self.whole(began)?;
-        Ok(Glance::Whole(Box::new(looked), began.elapsed()))
+        let (looked, traffic) = self.whole(began)?;
+        let apart = traffic.pollers.iter().filter(|poller| poller.told_apart);
+        self.polled = apart.map(|poller| poller.cookie).collect();
+        Ok(Glance::Whole(Box::new(looked), traffic, began.elapsed()))
     }
 
     /// The age of the oldest witness that is still busy beyond doubt.
@@ -206,7 +206,7 @@ impl Watch {
         Ok(oldest)
     }
 
-    fn whole(&mut self, now: Instant) -> anyhow::Result<Looked> {
+    fn whole(&mut self, now: Instant) -> anyhow::Result<(Looked, Traffic)> {
         let deadline = now + LONGEST_LOOK;
         let checks = self.checkers_ends(deadline)?;
         let mut ports: Vec<u16> = self.listeners.iter().map(|l| l.local.port()).collect();
@@ -216,14 +216,16 @@ impl Watch {
             // An empty filter would mean every socket of the host.
             let mut walk = Walk::new(0);
             self.look_at_locals(&mut walk, now)?;
-            return Ok(walk.finish(&[]));
+            return self.finish(walk, now);
         }
-        let since = self
-            .looked
-            .map_or(Duration::ZERO, |looked| now.duration_since(looked));
-        let states = States::ALL
+        let first = self.newcomers.is_first();
+        let mut states = States::ALL
             .without(TcpState::Listen)
             .without(TcpState::Close);
+        if !first {
+            // From now on the kernel tells what ends, when it does.
+            states = states.without(TcpState::TimeWait);
+        }
         let query = Query {
             states,
             ports: &ports,
@@ -235,7 +237,8 @@ impl Watch {
             memory,
             holds,
             listeners,
-            ignore,
+            newcomers,
+            polled,
             ..
         } = self;
         let mut walk = socket
@@ -251,26 +254,21 @@ impl Watch {
                         return;
                     };
                     if checks.contains(&peer) {
+                        newcomers.check(row);
                         return;
                     }
-                    let ignored = ignore.iter().any(|network| network.contains(peer.ip()));
                     if row.state == TcpState::TimeWait {
-                        let age = TIME_WAIT
-                            .saturating_sub(Duration::from_millis(row.timer_expires.into()));
-                        // A local checker's connection can't be told from others once it is closed; it comes from the address it goes to.
-                        let own = peer.ip().is_loopback() || peer.ip() == local.ip();
-                        let new = age < since && !own && !ignored;
-                        walk.closed_since += u64::from(new);
+                        newcomers.closed_before(now, row);
                         return;
                     }
                     let seen = see(row);
+                    let known = memory.knows(row.id.cookie());
                     let noted = memory.note(now, row.id.cookie(), &seen);
-                    if noted.arrived && !ignored {
-                        memory.arrive();
-                    }
+                    newcomers.seen(now, row, &noted, known);
                     let verdict = verdict_of(row, &seen, &noted.history, holds);
                     memory.judged(row.id.cookie(), verdict);
-                    if !verdict.holds() {
+                    let answered = verdict == Verdict::Busy(Why::Answering);
+                    if !verdict.holds() || (answered && polled.contains(&row.id.cookie())) {
                         walk.looked.idle += 1;
                         return;
                     }
@@ -301,14 +299,28 @@ impl Watch {
                 },
             )
             .context("look at the connections")?;
-        self.memory.end();
-        self.looked = Some(now);
         self.break_ties(&mut walk)?;
         walk.keep_oldest_witnesses();
         self.witnesses = walk.witnesses.iter().map(|(_, id)| *id).collect();
-        walk.looked.arrived = self.memory.take_arrived() + walk.closed_since;
         self.look_at_locals(&mut walk, now)?;
-        Ok(walk.finish(&self.listeners))
+        self.finish(walk, now)
+    }
+
+    /// Ends the look with what follows from it.
+    fn finish(&mut self, mut walk: Walk, now: Instant) -> anyhow::Result<(Looked, Traffic)> {
+        let Self {
+            newcomers,
+            memory,
+            listeners,
+            ..
+        } = self;
+        let takes = |local| listeners.iter().any(|listener| listener.takes(local));
+        let (arrived, traffic) = newcomers
+            .end_look(now, now + LONGEST_LOOK, memory, takes)
+            .context("hear of the connections that ended")?;
+        self.memory.end();
+        walk.looked.arrived = arrived;
+        Ok((walk.finish(&self.listeners), traffic))
     }
 
     /// Adds the connections over Unix sockets.
@@ -320,7 +332,7 @@ impl Watch {
         if walk.looked.busy == 0 && !look.held.is_empty() {
             self.find_fronts(deadline)?;
         }
-        walk.looked.arrived += look.arrived;
+        self.newcomers.over_unix_sockets(now, look.arrived);
         walk.looked.idle += look.idle;
         for held in look.held {
             *walk.locals.entry(held.program.clone()).or_default() += 1;
@@ -362,7 +374,7 @@ impl Watch {
 
     /// The client ends of the local checkers' connections.
     fn checkers_ends(&mut self, deadline: Instant) -> anyhow::Result<HashSet<SocketAddr>> {
-        if self.checkers.is_empty() {
+        if self.newcomers.checkers().is_empty() {
             return Ok(HashSet::new());
         }
         let states = States::ALL
@@ -370,7 +382,7 @@ impl Watch {
             .without(TcpState::TimeWait);
         let query = Query {
             states,
-            cgroups: &self.checkers,
+            cgroups: self.newcomers.checkers(),
             info: false,
             ..Query::default()
         };
@@ -390,7 +402,6 @@ impl Walk {
             locals: BTreeMap::new(),
             witnesses: Vec::new(),
             ties: Vec::new(),
-            closed_since: 0,
         }
     }
 
