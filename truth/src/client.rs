@@ -1,10 +1,11 @@
 //! An HTTP/1.1 client that can misbehave.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::plan::Plan;
 
@@ -18,6 +19,18 @@ impl Client {
     /// Connects.
     pub(crate) fn connect(to: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(to)?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            reader: BufReader::new(stream),
+        })
+    }
+
+    /// Connects from this address.
+    pub(crate) fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Result<Self> {
+        let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&stream, &SocketAddr::from((from, 0)))?;
+        connect(&stream, &to)?;
+        let stream = TcpStream::from(stream);
         stream.set_nodelay(true)?;
         Ok(Self {
             reader: BufReader::new(stream),

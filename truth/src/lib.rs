@@ -8,6 +8,7 @@ mod book;
 mod case;
 mod client;
 mod dice;
+mod drains;
 mod matrix;
 mod namespace;
 mod plan;
@@ -45,6 +46,12 @@ pub struct Options {
     /// Runs only the workloads whose name holds this.
     #[arg(long)]
     workload: Option<String>,
+    /// Runs whole drains instead, those whose name holds this; all with an empty one.
+    #[arg(long)]
+    drains: Option<String>,
+    /// Serves on this port until the input ends; what drains start as a process of its own.
+    #[arg(long, hide = true)]
+    serve: Option<u16>,
     /// Runs only on this way: direct, direct-v6, direct-mapped, haproxy, nginx, envoy.
     #[arg(long)]
     via: Option<String>,
@@ -60,8 +67,15 @@ const SHORT: Duration = Duration::from_secs(30);
 /// # Errors
 /// The lab could not be built.
 pub fn run(options: &Options) -> Result<bool> {
+    if let Some(port) = options.serve {
+        return drains::serve(port).map(|()| true);
+    }
     if let Some(code) = namespace::enter()? {
         return Ok(code);
+    }
+    if let Some(filter) = &options.drains {
+        let dir = tempfile::tempdir()?;
+        return whole_drains(filter, dir.path());
     }
     let sites = sites(options)?;
     ensure!(!sites.is_empty(), "no such workload");
@@ -109,14 +123,29 @@ pub fn run(options: &Options) -> Result<bool> {
     for line in &broken {
         println!("BROKEN {line}");
     }
-    // In the words of libtest, which `cargo xtask test` counts: two sights a site.
-    let (sites, failed) = (2 * sites.len(), broken.len());
+    // Two sights a site.
+    let failed = broken.len();
+    verdict((2 * sites.len()).saturating_sub(failed), failed);
+    let mut fine = failed == 0;
+    if options.short && options.workload.is_none() && options.via.is_none() {
+        fine &= whole_drains("", dir.path())?;
+    }
+    Ok(fine)
+}
+
+fn whole_drains(filter: &str, dir: &Path) -> Result<bool> {
+    let (ran, broken) = drains::run(filter, dir)?;
+    ensure!(ran > 0, "no drain is named so");
+    verdict(ran.saturating_sub(broken), broken);
+    Ok(broken == 0)
+}
+
+/// In the words of libtest, which `cargo xtask test` counts.
+fn verdict(passed: usize, failed: usize) {
     println!(
-        "test result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out",
+        "test result: {}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out",
         if failed == 0 { "ok" } else { "FAILED" },
-        sites.saturating_sub(failed)
     );
-    Ok(failed == 0)
 }
 
 type Sites = BTreeMap<u16, (&'static Workload, Via)>;
