@@ -14,7 +14,7 @@ use crate::{config, exit};
 const WATCH: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Make this host drain before it stops: finds the units, writes config and units, enables and starts the hook.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: drainctl install --dry-run")]
 pub(super) struct Install {
     /// The unit of the programs to drain; found by itself where they run under supervisord. May be given several times
@@ -37,10 +37,18 @@ impl Install {
     pub(super) fn run(self, root: &Root) -> anyhow::Result<u8> {
         super::need_root("install")?;
         super::uninstall::need_systemd(root)?;
+        self.install(root, &mut super::say::Out)
+    }
+
+    /// The same, for those who have looked at all that already.
+    ///
+    /// # Errors
+    /// What could not be done; what was done before it stays.
+    pub(super) fn install(self, root: &Root, out: &mut dyn Write) -> anyhow::Result<u8> {
         let program = std::env::current_exe()
             .and_then(std::fs::canonicalize)
             .context("this program's own file")?;
-        self.on(root, &Systemctl, &program, &mut super::say::Out)
+        self.on(root, &Systemctl, &program, out)
     }
 
     fn on(

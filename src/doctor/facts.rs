@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::around::Around;
 use crate::config::{self, Settings};
 use crate::pools::{self, Said};
 use crate::probes::{Asked, Counted};
@@ -17,10 +18,12 @@ use crate::systemd::survey::{self, Request};
 use crate::systemd::{HOLD, HOLD_TIMER, HOOK, REJOIN, find, install, systemctl, view};
 use crate::world::{Deadline, Root, proc};
 
-/// Each pool and each supervisord has this long; PID 1 too.
+/// Each pool and each supervisord has this long.
 const LIMIT: Duration = Duration::from_secs(3);
 /// How long the programs' connections are watched.
 const WATCH: Duration = Duration::from_millis(150);
+/// And PID 1, which a busy host slows down when it has to tell of hundreds of units.
+const SYSTEMD: Duration = Duration::from_secs(20);
 /// systemd's note of a shutdown at a later time.
 const SCHEDULED: &str = "/run/systemd/shutdown/scheduled";
 
@@ -71,10 +74,12 @@ pub struct Facts {
     pub volatile: bool,
     /// systemd's note of a shutdown at a later time.
     pub scheduled: Option<String>,
+    /// Everything else that the drain depends on.
+    pub around: Around,
 }
 
 /// What is asked of the units that matter.
-const PROPERTIES: [&str; 26] = [
+const PROPERTIES: [&str; 28] = [
     "Id",
     "LoadState",
     "ActiveState",
@@ -101,6 +106,8 @@ const PROPERTIES: [&str; 26] = [
     "MainPID",
     "ControlGroup",
     "Result",
+    "Restart",
+    "RestartUSec",
 ];
 
 impl Facts {
@@ -174,6 +181,7 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
     facts.draining = Run::read(root).is_some_and(|run| run.ended.is_none());
     facts.volatile = is_volatile(root);
     facts.scheduled = root.read(SCHEDULED, 4096).ok();
+    facts.around = Around::gather(root, &facts);
     Ok(facts)
 }
 
@@ -189,7 +197,7 @@ fn changed(step: &crate::systemd::steps::Step) -> Option<String> {
 
 impl Facts {
     fn ask_systemd(&mut self) -> anyhow::Result<()> {
-        let deadline = Deadline::after(LIMIT);
+        let deadline = Deadline::after(SYSTEMD);
         let ends = ["poweroff.target", "reboot.target", hold::BOOT[0]];
         let own = [HOOK, REJOIN, HOLD, HOLD_TIMER];
         let fixed = own.into_iter().chain(ends).map(str::to_owned);

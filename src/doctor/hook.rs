@@ -14,15 +14,15 @@ fn is_loaded(facts: &Facts) -> bool {
 }
 
 /// Drop-ins that are not ours.
-fn foreign(facts: &Facts) -> Vec<&str> {
-    let own = order_path(HOOK);
-    let all = facts.get(HOOK, "DropInPaths").split_whitespace();
+pub(super) fn foreign<'a>(facts: &'a Facts, unit: &str) -> Vec<&'a str> {
+    let own = order_path(unit);
+    let all = facts.get(unit, "DropInPaths").split_whitespace();
     all.filter(|path| *path != own).collect()
 }
 
 /// What brings the hook's own lines back.
 pub(super) fn restore(facts: &Facts, mut finding: Finding) -> Finding {
-    for path in foreign(facts) {
+    for path in foreign(facts, HOOK) {
         finding = finding
             .seen(HOOK, "DropInPaths", path)
             .run(format!("mv {path} {path}.off && systemctl daemon-reload"));
@@ -97,7 +97,9 @@ pub(super) fn enabled(facts: &Facts) -> Vec<Finding> {
             "after a drain nothing takes this host back into its pools",
         ),
     ] {
-        if is_loaded(facts) && facts.get(unit, "UnitFileState") != "enabled" {
+        // A unit that is masked is a finding of its own.
+        let masked = facts.get(unit, "LoadState") == "masked";
+        if is_loaded(facts) && !masked && facts.get(unit, "UnitFileState") != "enabled" {
             let finding = Finding::new(Error, what).unit(facts, unit, "UnitFileState");
             found.push(if facts.get(unit, "LoadState") == "loaded" {
                 finding.run(format!("systemctl enable {unit}"))

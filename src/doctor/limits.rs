@@ -11,9 +11,9 @@ use crate::systemd::HOOK;
 /// What a shutdown takes besides: stopping the rest, and some slack.
 const MARGIN: Duration = Duration::from_secs(30);
 /// The first that knows `EXTEND_TIMEOUT_USEC`.
-const OLDEST: u32 = 236;
+pub(super) const OLDEST: u32 = 236;
 /// A file of its own, which wins over every other.
-const LAST_WORD: &str = "/etc/drainctl/conf.d/zz-deadline.toml";
+pub(super) const LAST_WORD: &str = "/etc/drainctl/conf.d/zz-deadline.toml";
 /// The targets of shutdowns; others have no limit.
 const ENDS: [&str; 2] = ["poweroff.target", "reboot.target"];
 
@@ -35,11 +35,38 @@ pub fn chain(facts: &Facts) -> Vec<Limit> {
     let mut add =
         |what: String, time: Option<Duration>, set: String| all.push(Limit { what, time, set });
     let deadline = &facts.settings.deadline;
+    let around = &facts.around;
+    if let Some(login) = &around.login {
+        add(
+            "the beginning of a shutdown".to_owned(),
+            Some(login.delay_max),
+            "InhibitDelayMaxSec= of logind.conf, while somebody delays it".to_owned(),
+        );
+    }
+    if let Some(cloud) = &around.cloud {
+        add(
+            format!("the host, at {}", cloud.name),
+            cloud.always,
+            "its documentation; counted from its order to stop".to_owned(),
+        );
+        add(
+            format!("a spot host, at {}", cloud.name),
+            Some(cloud.spot),
+            "its documentation; counted from its notice".to_owned(),
+        );
+    }
     for pool in &facts.settings.pools {
         add(
             format!("leaving {}", pool.name),
             Some(pool.limit),
             format!("limit of [pool.{}]", pool.name),
+        );
+    }
+    for (pool, took) in &around.pool_delays {
+        add(
+            format!("{pool}'s own delay"),
+            Some(*took),
+            "as the last drain saw it".to_owned(),
         );
     }
     add(
@@ -60,8 +87,18 @@ pub fn chain(facts: &Facts) -> Vec<Limit> {
     add(
         "the drain without a sign of life".to_owned(),
         facts.span(HOOK, "TimeoutStopUSec"),
-        format!("TimeoutStopSec= of {HOOK}"),
+        format!(
+            "TimeoutStopSec= of {HOOK}, NotifyAccess={}",
+            facts.get(HOOK, "NotifyAccess")
+        ),
     );
+    for grace in &around.graces {
+        add(
+            format!("requests of {}, by {}", grace.program, grace.server),
+            Some(grace.time),
+            grace.set.clone(),
+        );
+    }
     for (unit, program, limit) in &facts.stop_limits {
         add(
             format!("the end of {program}"),
@@ -83,18 +120,97 @@ pub fn chain(facts: &Facts) -> Vec<Limit> {
             format!("JobTimeoutSec= of {end}"),
         );
     }
+    for found in &facts.supervisors {
+        add(
+            format!("{} after a crash", found.unit),
+            facts.span(&found.unit, "RestartUSec"),
+            format!("RestartSec= of {}", found.unit),
+        );
+    }
     all
+}
+
+/// What would cut a request that never ends, at a shutdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstCut {
+    /// When, from the order to stop.
+    pub after: Duration,
+    /// What does it.
+    pub by: String,
+    /// The setting that makes it later.
+    pub set: String,
+}
+
+/// The first of all limits to cut a request at a shutdown; `None` where none does.
+#[must_use]
+pub fn first_to_cut(facts: &Facts) -> Option<FirstCut> {
+    let mut all = Vec::new();
+    let mut add = |after: Duration, by: String, set: String| {
+        if after != Duration::MAX {
+            all.push(FirstCut { after, by, set });
+        }
+    };
+    if let Some((cloud, always)) = facts
+        .around
+        .cloud
+        .as_ref()
+        .and_then(|c| Some((c, c.always?)))
+    {
+        let set = "the cloud's own settings; [deadline] shutdown should be shorter";
+        add(always, cloud.name.to_owned(), set.to_owned());
+    }
+    for end in ENDS {
+        let limit = facts.span(end, "JobTimeoutUSec").unwrap_or(Duration::MAX);
+        add(limit, end.to_owned(), format!("JobTimeoutSec= of {end}"));
+    }
+    let mut drain = facts.settings.deadline.shutdown;
+    let mut drain_set = "[deadline] shutdown".to_owned();
+    if !hears(facts) {
+        let limit = facts.span(HOOK, "TimeoutStopUSec").unwrap_or(Duration::MAX);
+        if limit < drain {
+            drain = limit;
+            drain_set = format!("TimeoutStopSec= of {HOOK}");
+        }
+    }
+    for target in &facts.targets {
+        let stop = facts
+            .span(target, "TimeoutStopUSec")
+            .unwrap_or(Duration::MAX);
+        let own = facts.stop_limits.iter().filter(|(unit, ..)| unit == target);
+        let programs = own.map(|(_, program, limit)| {
+            let graces = facts.around.graces.iter();
+            let graces = graces.filter(|grace| grace.program == *program);
+            let patience = graces.map(|grace| (grace.time, grace.set.clone()));
+            let killed = (*limit, format!("stopwaitsecs of {program}"));
+            let first = patience.chain([killed]).min_by_key(|(time, _)| *time);
+            let (time, set) = first.unwrap_or_default();
+            (time, program.clone(), set)
+        });
+        let whole = (stop, target.clone(), format!("TimeoutStopSec= of {target}"));
+        let first = programs.chain([whole]).min_by_key(|(time, ..)| *time);
+        if let Some((time, by, set)) = first {
+            add(
+                drain.saturating_add(time),
+                format!("the end of {by}"),
+                format!("{drain_set}, then {set}"),
+            );
+        }
+    }
+    all.into_iter().min_by_key(|cut| cut.after)
+}
+
+/// Whether systemd hears the drain's signs of life.
+fn hears(facts: &Facts) -> bool {
+    matches!(facts.get(HOOK, "NotifyAccess"), "exec" | "all") && facts.version >= OLDEST
 }
 
 pub(super) fn heartbeat(facts: &Facts) -> Vec<Finding> {
     if facts.get(HOOK, "LoadState") != "loaded" {
         return Vec::new();
     }
-    let hears =
-        matches!(facts.get(HOOK, "NotifyAccess"), "exec" | "all") && facts.version >= OLDEST;
     let limit = facts.span(HOOK, "TimeoutStopUSec").unwrap_or(Duration::MAX);
     let deadline = facts.settings.deadline.shutdown;
-    if hears || limit >= deadline + MARGIN {
+    if hears(facts) || limit >= deadline + MARGIN {
         return Vec::new();
     }
     let what = format!(

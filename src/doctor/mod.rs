@@ -1,18 +1,26 @@
 //! Proves before a shutdown that its drain would work: facts gathered once, then judged by a table of small pure checks.
 
+mod around;
+mod checks;
 mod facts;
+mod fix;
+mod grace;
 mod holds;
 mod hook;
 mod limits;
 mod order;
 pub mod picture;
 mod places;
+mod sandbox;
+mod sight;
 mod text;
 
 use serde::Serialize;
 
 pub use facts::{Facts, gather};
-pub use limits::{Limit, chain};
+pub use fix::{Fix, fixes};
+pub use limits::{FirstCut, Limit, chain, first_to_cut};
+pub use sight::Sight;
 pub use text::print;
 
 /// What a check found.
@@ -133,6 +141,9 @@ pub const CHECKS: &[Check] = &[
     check("hook-sandbox", Section::Hook, hook::sandbox),
     check("hook-files", Section::Hook, hook::files),
     check("hook-reload", Section::Hook, hook::reload),
+    check("hook-drop-ins", Section::Hook, checks::drop_ins::find),
+    check("hook-tried", Section::Hook, checks::tried::find),
+    check("hook-why", Section::Hook, checks::why::find),
     check("order-target", Section::Order, order::target),
     check("order-outside", Section::Order, order::outside),
     check("order-circle", Section::Order, order::circle),
@@ -145,9 +156,18 @@ pub const CHECKS: &[Check] = &[
     check("limit-heartbeat", Section::Limits, limits::heartbeat),
     check("limit-shutdown", Section::Limits, limits::shutdown),
     check("limit-programs", Section::Limits, limits::programs),
+    check("limit-requests", Section::Limits, checks::requests::find),
+    check("limit-notice", Section::Limits, checks::notice::find),
+    check("limit-delay", Section::Limits, checks::delay::find),
+    check("limit-default", Section::Limits, checks::ceiling::find),
+    check("limit-crash", Section::Limits, checks::crash::find),
     check("pool-answer", Section::Pools, places::answer),
     check("pool-member", Section::Pools, places::member),
     check("pool-out", Section::Pools, places::out),
+    check("pool-mark", Section::Pools, checks::lost_mark::find),
+    check("pool-rights", Section::Pools, checks::rights::find),
+    check("pool-last", Section::Pools, checks::last::find),
+    check("pool-readers", Section::Pools, checks::readers::find),
     check("probe-answer", Section::Pools, places::probes),
     check("state-receipts", Section::State, places::receipts),
     check("state-rejoin", Section::State, places::rejoin),

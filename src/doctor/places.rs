@@ -78,28 +78,39 @@ pub(super) fn probes(facts: &Facts) -> Vec<Finding> {
     facts.probes.iter().filter_map(finding).collect()
 }
 
+/// Whether a drain's receipt says how to come back into a pool.
+pub(super) fn has_receipt(facts: &Facts, pool: &str) -> bool {
+    facts.receipts.as_ref().is_some_and(|book| {
+        book.receipts
+            .iter()
+            .any(|receipt| receipt.pool.name == pool)
+    })
+}
+
 /// Out, though no drain of ours says so.
 pub(super) fn out(facts: &Facts) -> Vec<Finding> {
-    let ours = |name: &str| {
-        facts.receipts.as_ref().is_some_and(|book| {
-            book.receipts
-                .iter()
-                .any(|receipt| receipt.pool.name == name)
-        })
+    let own = |at: usize| {
+        let closely = facts.around.closely.get(at).into_iter().flatten();
+        closely.flat_map(|said| &said.absent).find(|one| one.here)
     };
-    let is_out = |pool: &&Said| {
-        matches!(pool.membership, Some(Membership::Out | Membership::Leaving)) && !ours(&pool.name)
+    let is_out = |(at, pool): &(usize, &Said)| {
+        matches!(pool.membership, Some(Membership::Out | Membership::Leaving))
+            && !has_receipt(facts, &pool.name)
+            // That is a finding of its own.
+            && !own(*at).is_some_and(|one| one.by_drainctl)
     };
-    let finding = |pool: &Said| {
+    let finding = |(at, pool): (usize, &Said)| {
         let what = format!(
             "{} sends this host nothing, and that was not us: no drain will take it back",
             pool.name
         );
+        let why = own(at).map_or("out", |one| &one.why);
         Finding::new(Info, what)
-            .seen(&pool.name, "", "out")
+            .seen(&pool.name, "", why)
             .hand("ask who took it out, or look at its health checks")
     };
-    facts.pools.iter().filter(is_out).map(finding).collect()
+    let pools = facts.pools.iter().enumerate();
+    pools.filter(is_out).map(finding).collect()
 }
 
 pub(super) fn receipts(facts: &Facts) -> Vec<Finding> {

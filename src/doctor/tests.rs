@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use super::around::{Cloud, Cut, Longest};
+use super::grace::Grace;
 use super::*;
 use crate::config::PoolSpec;
-use crate::pools::{Membership, PoolErrorKind, Said};
+use crate::pools::{Absent, Closely, Membership, Peers, PeersSaid, PoolErrorKind, Said};
 use crate::probes::Counted;
 use crate::receipts::{Book, Receipt};
 use crate::systemd::find;
 use crate::systemd::hold::{Matters, Newcomer};
+use crate::systemd::logind::{Inhibitor, Login};
 use crate::systemd::units::Held;
 
 const HOOK: &str = crate::systemd::HOOK;
@@ -42,6 +45,38 @@ fn consul() -> PoolSpec {
     }
 }
 
+fn others(healthy: u64) -> PeersSaid {
+    PeersSaid {
+        name: "consul".to_owned(),
+        peers: Some(Peers::Others {
+            healthy,
+            known: 2,
+            of: "app".to_owned(),
+        }),
+        error: None,
+        fault: None,
+    }
+}
+
+fn absent(name: &str, why: &str) -> Absent {
+    Absent {
+        name: name.to_owned(),
+        why: why.to_owned(),
+        on_purpose: true,
+        here: false,
+        by_drainctl: false,
+    }
+}
+
+/// What a host sees on which all is well.
+fn sight() -> Sight {
+    Sight {
+        listeners: vec![("web".to_owned(), 8000)],
+        pools: vec![("consul".to_owned(), None)],
+        ..Sight::default()
+    }
+}
+
 /// A host on which all is well.
 fn healthy() -> Facts {
     let mut facts = Facts {
@@ -67,6 +102,28 @@ fn healthy() -> Facts {
         ..Facts::default()
     };
     facts.settings.pools = vec![consul()];
+    facts.around.peers = vec![others(2)];
+    facts.around.closely = vec![Some(Closely::default())];
+    facts.around.sight = sight();
+    facts.around.inside = Some(Ok(sight()));
+    facts.around.login = Some(Login {
+        delay_max: Duration::from_secs(5),
+        inhibitors: vec![Inhibitor {
+            who: "Unattended Upgrades".to_owned(),
+            why: "to finish".to_owned(),
+            mode: "delay".to_owned(),
+            pid: 9,
+        }],
+    });
+    facts.around.graces = vec![Grace {
+        program: "web".to_owned(),
+        server: "gunicorn",
+        time: Duration::from_secs(30),
+        set: "--graceful-timeout, at its default".to_owned(),
+    }];
+    let last_word = "/etc/supervisor/conf.d/zz-drainctl.conf".to_owned();
+    let words = [("supervisor.service".to_owned(), last_word)];
+    facts.around.last_words = words.into();
     let names = [
         "supervisor.service",
         "consul.service",
@@ -107,7 +164,8 @@ fn healthy() -> Facts {
     unit(
         &mut facts,
         "supervisor.service",
-        "LoadState=loaded\nActiveState=active\nTimeoutStopUSec=1min 30s\nControlGroup=/system.slice/supervisor.service",
+        "LoadState=loaded\nActiveState=active\nTimeoutStopUSec=1min 30s\nControlGroup=/system.slice/supervisor.service\n\
+         Restart=on-failure\nRestartUSec=50s",
     );
     unit(&mut facts, "consul.service", "ActiveState=active");
     let active = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled";
@@ -154,16 +212,21 @@ fn everything_that_was_looked_at_is_shown_on_request() {
                       outlive the drain: consul.service drain-connections-hold.service networking.service supervisor.service
                       may stop at once:  cron.service
     limits   ok       no time limit cuts the drain short
+                      the beginning of a shutdown            5 s            InhibitDelayMaxSec= of logind.conf, while somebody delays it
                       leaving consul                         15 s           limit of [pool.consul]
                       settling                               20 s           [settle] max
                       the whole drain before a shutdown      5 min 0 s      [deadline] shutdown
                       the whole drain before a restart       1 min 0 s      [deadline] restart
-                      the drain without a sign of life       1 min 30 s     TimeoutStopSec= of drain-connections.service
+                      the drain without a sign of life       1 min 30 s     TimeoutStopSec= of drain-connections.service, NotifyAccess=exec
+                      requests of web, by gunicorn           30 s           --graceful-timeout, at its default
                       the end of web                         10 s           stopwaitsecs in the configuration of supervisor.service
                       the end of supervisor.service          1 min 30 s     TimeoutStopSec= of supervisor.service
                       a shutdown by poweroff.target          30 min 0 s     JobTimeoutSec= of poweroff.target
                       a shutdown by reboot.target            30 min 0 s     JobTimeoutSec= of reboot.target
+                      supervisor.service after a crash       50 s           RestartSec= of supervisor.service
+                      first to cut a request: the end of web after 5 min 10 s ([deadline] shutdown, then stopwaitsecs of web)
     pools    ok       each answers, and knows this host
+                      consul: 2 others serve app
     state    ok       nothing is left over
     "#);
 }
@@ -207,6 +270,9 @@ const BROKEN: &[Broken] = &[
     }),
     ("hook-enabled", "disabled", |f| {
         unit(f, HOOK, "UnitFileState=disabled")
+    }),
+    ("hook-drop-ins", "no way back, masked", |f| {
+        unit(f, REJOIN, "LoadState=masked\nUnitFileState=masked");
     }),
     ("hook-enabled", "no rejoin", |f| {
         f.units.remove(REJOIN);
@@ -354,6 +420,95 @@ const BROKEN: &[Broken] = &[
     ("pool-out", "by somebody", |f| {
         f.pools[0].membership = Some(Membership::Out);
     }),
+    ("hook-drop-ins", "a shorter limit", |f| drop_in(f, HOOK)),
+    ("hook-drop-ins", "on the way back", |f| drop_in(f, REJOIN)),
+    ("hook-tried", "blind in its sandbox", |f| {
+        inside(f).blind = Some("sock_diag: permission denied".to_owned());
+    }),
+    ("hook-tried", "a port not seen in it", |f| {
+        inside(f).listeners.clear()
+    }),
+    ("hook-tried", "a pool not reached from it", |f| {
+        inside(f).pools[0].1 = Some("connection refused".to_owned());
+    }),
+    ("hook-tried", "a state that can't be written", |f| {
+        inside(f).state = Some("/var/lib/drainctl: read-only file system".to_owned());
+    }),
+    ("hook-tried", "not to be tried", |f| {
+        f.around.inside = Some(Err("Failed to start transient service unit".to_owned()));
+    }),
+    ("hook-why", "nobody answers", |f| {
+        f.around.answers.bus = Some("system bus: no answer in time".to_owned());
+        f.around.answers.own = Some("systemctl: timed out".to_owned());
+    }),
+    ("hook-why", "the bus not held", |f| {
+        f.order.may_stop.insert("dbus.service".to_owned());
+    }),
+    ("limit-requests", "longer than stopwaitsecs", |f| {
+        f.around.longest = vec![Longest {
+            drain: "20260101-000000-1".to_owned(),
+            program: "web".to_owned(),
+            age: Duration::from_secs(25),
+        }];
+    }),
+    ("limit-requests", "cut by the deadline", |f| {
+        f.around.cut = Some(Cut {
+            drain: "20260101-000000-1".to_owned(),
+            shutdown: true,
+            limit: Duration::from_mins(5),
+            count: 2,
+            oldest: Duration::from_mins(7),
+        });
+    }),
+    ("limit-notice", "a cloud in a hurry", |f| {
+        f.around.cloud = Some(Cloud {
+            name: "Google Compute Engine",
+            seen: "Google".to_owned(),
+            always: Some(Duration::from_secs(90)),
+            spot: Duration::from_secs(30),
+        });
+    }),
+    ("limit-delay", "somebody takes long", |f| {
+        if let Some(login) = &mut f.around.login {
+            login.delay_max = Duration::from_mins(10);
+        }
+    }),
+    ("limit-delay", "blocked", |f| {
+        if let Some(login) = &mut f.around.login {
+            login.inhibitors[0].mode = "block".to_owned();
+        }
+    }),
+    ("limit-default", "changed", |f| {
+        let set = ("DefaultTimeoutStopUSec".to_owned(), "10s".to_owned());
+        f.around.manager = [set].into();
+    }),
+    ("limit-crash", "not started again", |f| {
+        unit(f, "supervisor.service", "Restart=no")
+    }),
+    ("limit-crash", "started again much later", |f| {
+        unit(f, "supervisor.service", "RestartUSec=1h")
+    }),
+    ("pool-mark", "a receipt lost", |f| {
+        f.pools[0].membership = Some(Membership::Out);
+        let mark = Absent {
+            here: true,
+            by_drainctl: true,
+            ..absent("alpha", "drainctl: draining this host (x, 1)")
+        };
+        f.around.closely[0].as_mut().unwrap().absent = vec![mark];
+    }),
+    ("pool-rights", "may only read", |f| {
+        let missing = vec!["node:write on \"alpha\"".to_owned()];
+        f.around.closely[0].as_mut().unwrap().missing_rights = missing;
+    }),
+    ("pool-last", "all others out", |f| {
+        f.around.peers = vec![others(0)];
+        let absent = vec![absent("beta", "a new disk")];
+        f.around.closely[0].as_mut().unwrap().absent = absent;
+    }),
+    ("pool-readers", "linkerd without health", |f| {
+        f.around.readers = vec![(7, "/etc/linkerd.yaml".to_owned())];
+    }),
     ("state-receipts", "still out", |f| {
         f.pools[0].membership = Some(Membership::Out);
         f.receipts = Some(Book {
@@ -381,6 +536,17 @@ const BROKEN: &[Broken] = &[
         f.scheduled = Some("USEC=1795394400000000\nWARN_WALL=1\nMODE=poweroff\n".to_owned());
     }),
 ];
+
+fn drop_in(facts: &mut Facts, name: &str) {
+    let path = format!("/etc/systemd/system/{name}.d/x.conf");
+    unit(facts, name, &format!("DropInPaths={path}"));
+    let text = "[Service]\nTimeoutStopSec=5s\n".to_owned();
+    facts.around.drop_ins.insert(path, text);
+}
+
+fn inside(facts: &mut Facts) -> &mut Sight {
+    facts.around.inside.as_mut().unwrap().as_mut().unwrap()
+}
 
 fn said(facts: &mut Facts, kind: PoolErrorKind) {
     facts.pools[0].membership = None;
@@ -434,6 +600,52 @@ fn a_stopped_target_needs_no_active_hook() {
         facts.order.outlive.remove("supervisor.service");
     });
     assert_eq!(text, "");
+}
+
+#[test]
+fn an_instance_that_was_always_alone_is_no_news_and_somebody_elses_mark_is_told_with_its_reason() {
+    let text = report(|facts| {
+        let of = "app".to_owned();
+        facts.around.peers[0].peers = Some(Peers::Others {
+            healthy: 0,
+            known: 0,
+            of,
+        });
+    });
+    assert_eq!(text, "");
+    let text = report(|facts| {
+        facts.pools[0].membership = Some(Membership::Out);
+        let mark = Absent {
+            here: true,
+            ..absent("alpha", "a new disk")
+        };
+        facts.around.closely[0].as_mut().unwrap().absent = vec![mark];
+    });
+    assert!(text.contains("a new disk"), "{text}");
+}
+
+#[test]
+fn what_cuts_first_follows_from_the_whole_chain() {
+    let cut = |change: fn(&mut Facts)| {
+        let mut facts = healthy();
+        change(&mut facts);
+        let cut = first_to_cut(&facts).unwrap();
+        (cut.after.as_secs(), cut.set)
+    };
+    // Five minutes of drain, then the shorter of gunicorn's 30 s, stopwaitsecs, and systemd's 90 s.
+    let expected = "[deadline] shutdown, then stopwaitsecs of web".to_owned();
+    assert_eq!(cut(|_| {}), (310, expected));
+    let (after, set) = cut(|facts| facts.stop_limits[0].2 = Duration::from_secs(60));
+    assert_eq!(after, 330);
+    assert!(set.contains("graceful-timeout"), "{set}");
+    let (after, set) = cut(|facts| unit(facts, HOOK, "NotifyAccess=none"));
+    assert_eq!(after, 100);
+    assert!(
+        set.starts_with("TimeoutStopSec= of drain-connections"),
+        "{set}"
+    );
+    let (after, _) = cut(|facts| unit(facts, "poweroff.target", "JobTimeoutUSec=1min"));
+    assert_eq!(after, 60);
 }
 
 #[test]

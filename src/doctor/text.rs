@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{Facts, Found, Mend, Section, Severity, chain};
+use super::{Facts, Found, Mend, Section, Severity, chain, first_to_cut};
+use crate::pools::Peers;
 use crate::report::age;
 
-/// Writes the findings, and one line for each section without any; with `all` also the time limits and the order of the stop.
+/// Writes the findings, and one line for each section without any; with `all` also the time limits, which stand below a finding about them
+/// anyway, who else is out of the pools, and the order of the stop.
 ///
 /// # Errors
 /// What the system says.
@@ -20,11 +22,16 @@ pub fn print(facts: &Facts, found: &[Found], all: bool, out: &mut dyn Write) -> 
         if own.peek().is_none() {
             writeln!(out, "{name:<8} ok       {about}")?;
         }
+        let mut off = false;
         for found in own {
             finding(name, found, out)?;
+            off |= found.finding.severity > Severity::Info;
         }
-        if all && section == Section::Limits {
+        if (all || off) && section == Section::Limits {
             limits(facts, out)?;
+        }
+        if all && section == Section::Pools {
+            others(facts, out)?;
         }
         if all && section == Section::Order {
             let list = |names: &std::collections::BTreeSet<String>| {
@@ -85,6 +92,35 @@ fn limits(facts: &Facts, out: &mut dyn Write) -> io::Result<()> {
             Some(time) => age(time),
         };
         writeln!(out, "{:17} {:<38} {time:<14} {}", "", limit.what, limit.set)?;
+    }
+    if let Some(cut) = first_to_cut(facts) {
+        writeln!(
+            out,
+            "{:17} first to cut a request: {} after {} ({})",
+            "",
+            cut.by,
+            age(cut.after),
+            cut.set
+        )?;
+    }
+    Ok(())
+}
+
+/// Who else is behind the pools.
+fn others(facts: &Facts, out: &mut dyn Write) -> io::Result<()> {
+    for (said, closely) in facts.around.peers.iter().zip(&facts.around.closely) {
+        if let Some(Peers::Others { healthy, of, .. }) = &said.peers {
+            writeln!(out, "{:17} {}: {healthy} others serve {of}", "", said.name)?;
+        }
+        let absent = closely.iter().flat_map(|closely| &closely.absent);
+        for one in absent.filter(|one| !one.here) {
+            let how = if one.on_purpose { "taken out" } else { "fails" };
+            writeln!(
+                out,
+                "{:17} {}: {} {how}: {}",
+                "", said.name, one.name, one.why
+            )?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The places that send this host traffic, behind one trait and one table.
 
+mod absent;
 mod ask;
 mod aws_target_group;
 mod command;
@@ -14,13 +15,12 @@ mod http;
 mod mark;
 mod peers;
 mod table;
-mod taken_out;
 
+pub use absent::{Absent, Closely, closely};
 pub use ask::{Said, ask};
 pub use error::{PoolError, PoolErrorKind};
 pub use peers::{Peers, PeersSaid, peers};
 pub use table::{KINDS, Kind, build};
-pub use taken_out::{Closely, TakenOut, closely};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -72,11 +72,11 @@ pub trait Pool: Send + Sync {
         Ok(Peers::Untold)
     }
 
-    /// Everybody who was taken out there on purpose, as far as the pool keeps it. Reads only.
+    /// Everybody who is registered there for what this host serves and is sent nothing, as far as the pool tells. Reads only.
     ///
     /// # Errors
     /// Any [`PoolErrorKind`].
-    fn taken_out(&self, _cx: &Context) -> Result<Vec<TakenOut>, PoolError> {
+    fn absent(&self, _cx: &Context) -> Result<Vec<Absent>, PoolError> {
         Ok(Vec::new())
     }
 

@@ -54,6 +54,21 @@ pub(super) fn server(
     }
 }
 
+/// A name among the files that `file` includes which is read after all others: supervisord reads them in the order of their names, and a later
+/// value wins.
+pub(super) fn last_word(root: &Root, file: &str) -> Option<String> {
+    let text = root.read(file, MOST).ok()?;
+    let sections = sections(&text);
+    let (_, include) = sections.iter().find(|(name, _)| name == "include")?;
+    let (_, files) = include.iter().rev().find(|(key, _)| key == "files")?;
+    let here = Path::new(file).parent()?;
+    let pattern = expand(files.split_whitespace().last()?, here).ok()?;
+    let (folder, name) = pattern.rsplit_once('/').unwrap_or((".", &pattern));
+    let ending = name.strip_prefix('*').filter(|rest| !rest.contains('*'))?;
+    let path = here.join(folder).join(format!("zz-drainctl{ending}"));
+    Some(path.display().to_string())
+}
+
 /// The file of `-c FILE`, `-cFILE`, `--configuration FILE` or `--configuration=FILE`, or of an abbreviation, as getopt takes them.
 fn chosen(options: &[String]) -> Option<&str> {
     let mut options = options.iter().map(String::as_str);
@@ -192,6 +207,26 @@ mod tests {
 
     fn login(user: &str, password: &str) -> Option<(String, String)> {
         Some((user.to_owned(), password.to_owned()))
+    }
+
+    #[test]
+    fn the_last_word_is_a_file_that_is_read_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let word = |text: &str| {
+            root.replace("/etc/supervisor/a.conf", text.as_bytes(), 0o644)
+                .unwrap();
+            last_word(&root, "/etc/supervisor/a.conf")
+        };
+        let packaged = "[include]\nfiles = /etc/supervisor/conf.d/*.conf\n";
+        let expected = "/etc/supervisor/conf.d/zz-drainctl.conf".to_owned();
+        assert_eq!(word(packaged), Some(expected.clone()));
+        assert_eq!(
+            word("[include]\nfiles = x.ini conf.d/*.conf"),
+            Some(expected)
+        );
+        assert_eq!(word("[include]\nfiles = /etc/one.conf\n"), None);
+        assert_eq!(word("[supervisord]\n"), None);
     }
 
     #[test]

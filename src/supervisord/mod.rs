@@ -24,6 +24,8 @@ const ANCESTORS: usize = 64;
 pub struct Supervisord {
     /// Its main process.
     pub pid: u32,
+    /// Its config file.
+    config: String,
     client: Client,
     /// The whole `Authorization` header. A secret.
     authorization: Secret,
@@ -146,7 +148,7 @@ impl Supervisord {
             options,
         )?;
         let endpoint = Endpoint::parse(&server.address).map_err(|fault| Error::Config {
-            file: server.file,
+            file: server.file.clone(),
             fault: fault.to_string(),
         })?;
         let authorization = server.login.map(|(user, password)| {
@@ -155,6 +157,7 @@ impl Supervisord {
         });
         Ok(Some(Self {
             pid,
+            config: server.file,
             client: Client::new(&endpoint, &Tls::default())?,
             authorization: Secret(authorization),
         }))
@@ -176,6 +179,12 @@ impl Supervisord {
     pub fn stop_limits(&self, deadline: Deadline) -> Result<Vec<(String, Duration)>, Error> {
         let answer = self.call("supervisor.getAllConfigInfo", deadline)?;
         reply::stop_limits(&answer).map_err(Error::Answer)
+    }
+
+    /// A file whose settings win over all others: it is read last. `None` where its config includes no others.
+    #[must_use]
+    pub fn last_word(&self, root: &Root) -> Option<String> {
+        config::last_word(root, &self.config)
     }
 
     fn call(&self, name: &'static str, deadline: Deadline) -> Result<Vec<u8>, Error> {

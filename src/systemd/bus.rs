@@ -25,7 +25,7 @@ pub(super) fn snapshot(units: &[String], deadline: Deadline) -> Result<Snapshot,
     })
 }
 
-fn within<T: Send + 'static>(
+pub(super) fn within<T: Send + 'static>(
     deadline: Deadline,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -57,7 +57,7 @@ type Listed = (
 );
 
 async fn ask(bus: &Connection, names: &[String]) -> Result<Snapshot, Error> {
-    let system_state = property(bus, ROOT_PATH, MANAGER, "SystemState").await?;
+    let system_state = property(bus, SYSTEMD, ROOT_PATH, MANAGER, "SystemState").await?;
     let jobs = bus
         .call_method(Some(SYSTEMD), ROOT_PATH, Some(MANAGER), "ListJobs", &())
         .await?;
@@ -111,10 +111,10 @@ async fn ask(bus: &Connection, names: &[String]) -> Result<Snapshot, Error> {
             _ => "",
         };
         if !interface.is_empty() {
-            unit.control_group = property(bus, &path, interface, "ControlGroup").await?;
+            unit.control_group = property(bus, SYSTEMD, &path, interface, "ControlGroup").await?;
         }
         if interface.ends_with("Service") {
-            unit.main_pid = property(bus, &path, interface, "MainPID").await?;
+            unit.main_pid = property(bus, SYSTEMD, &path, interface, "MainPID").await?;
         }
         units.push(unit);
     }
@@ -128,13 +128,20 @@ async fn ask(bus: &Connection, names: &[String]) -> Result<Snapshot, Error> {
     })
 }
 
-async fn property<T>(bus: &Connection, path: &str, interface: &str, name: &str) -> Result<T, Error>
+/// A property of an object of `service`.
+pub(super) async fn property<T>(
+    bus: &Connection,
+    service: &str,
+    path: &str,
+    interface: &str,
+    name: &str,
+) -> Result<T, Error>
 where
     T: TryFrom<OwnedVariant, Error = zbus::Error>,
 {
     let answer = bus
         .call_method(
-            Some(SYSTEMD),
+            Some(service),
             path,
             Some(PROPERTIES),
             "Get",

@@ -6,6 +6,7 @@ pub(crate) mod fake;
 pub mod find;
 pub mod hold;
 pub mod install;
+pub mod logind;
 pub mod notify;
 pub mod order;
 pub mod steps;
@@ -89,6 +90,15 @@ pub fn snapshot(units: &[String], deadline: Deadline) -> Result<Snapshot, Error>
             systemctl: Box::new(systemctl),
         })
     })
+}
+
+/// Whether each of the two ways to PID 1 answers by itself: the system bus, and `systemctl`, which as root talks to PID 1 without it. Why
+/// not, for those that don't.
+#[must_use]
+pub fn ways(deadline: Deadline) -> (Option<Error>, Option<Error>) {
+    let bus = bus::snapshot(&[], deadline.within(BUS_LIMIT)).err();
+    let systemctl = systemctl::snapshot(&[], deadline.within(BUS_LIMIT)).err();
+    (bus, systemctl)
 }
 
 /// Whether this process was started by systemd to stop a service: only then is it told the service's result (systemd 232,

@@ -45,6 +45,14 @@ pub struct Order {
     pub unsure: BTreeSet<String>,
 }
 
+impl Order {
+    /// Whether a shutdown stops this unit, sooner or later: whether it is active, for all that matters here.
+    #[must_use]
+    pub fn is_stopped(&self, unit: &str) -> bool {
+        self.outlive.contains(unit) || self.may_stop.contains(unit)
+    }
+}
+
 /// Predicts the next shutdown for `hook`, taken for active even where it is not.
 #[must_use]
 pub fn predict(units: &Units, hook: &str) -> Order {

@@ -413,10 +413,13 @@ fn who_is_out_is_told_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let pool = pool("consul", json!({ "address": agent.address() }));
     let out = || {
-        let mut out = pool.taken_out(&cx(dir.path())).unwrap();
+        let mut out = pool.absent(&cx(dir.path())).unwrap();
         out.sort_by(|a, b| a.name.cmp(&b.name));
         out.into_iter()
-            .map(|one| (one.name, one.why, one.here, one.by_drainctl))
+            .map(|one| {
+                assert!(one.on_purpose);
+                (one.name, one.why, one.here, one.by_drainctl)
+            })
             .collect::<Vec<_>>()
     };
     assert_eq!(out(), []);

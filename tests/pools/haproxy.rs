@@ -324,10 +324,14 @@ fn who_is_out_and_the_level_of_a_socket_are_told() {
     };
     let pool = pool("haproxy", settings);
     let out = || {
-        let out = pool.taken_out(&cx(dir.path())).unwrap().into_iter();
+        let out = pool.absent(&cx(dir.path())).unwrap().into_iter();
         out.map(|one| (one.name, one.here)).collect::<Vec<_>>()
     };
-    assert_eq!(out(), [("web/off".to_owned(), false)]);
+    // `app2` fails its check.
+    let named = |name: &str| (name.to_owned(), false);
+    eventually("app2 is down", || {
+        out() == [named("web/app2"), named("web/off")]
+    });
     process.ask("set server web/app1 state drain");
     assert!(out().contains(&("web/app1".to_owned(), true)));
     let missing = |socket: &str| {

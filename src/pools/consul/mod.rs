@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::mark::{self, one_line};
 use super::{
-    Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined, TakenOut,
+    Absent, Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined,
 };
 use crate::world::http::{Client, Endpoint, Tls};
 use agent::{Agent, Check, Local, Part, refused};
@@ -319,25 +319,38 @@ impl Pool for Consul {
         Ok(peers)
     }
 
-    fn taken_out(&self, cx: &Context) -> Result<Vec<TakenOut>, PoolError> {
+    fn absent(&self, cx: &Context) -> Result<Vec<Absent>, PoolError> {
         let agent = self.agent(cx)?;
         let seen = agent.local()?;
         let node = agent.node(&seen)?;
-        let mut found = Vec::new();
+        let mut found: Vec<Absent> = Vec::new();
         let names: BTreeSet<&str> = self.chosen(&seen).map(|(_, name)| name).collect();
         for name in names {
             for instance in agent.instances(name)? {
-                for check in instance.checks.iter().flatten() {
-                    let one = TakenOut {
-                        name: one_line(&check.node),
-                        why: one_line(&check.notes),
-                        here: check.node == node,
-                        by_drainctl: mark::is_ours(&check.notes),
-                    };
-                    // A node stands there once for each of its services.
-                    if check.is_maintenance() && !found.contains(&one) {
-                        found.push(one);
-                    }
+                let critical = || {
+                    let checks = instance.checks.iter().flatten();
+                    checks.filter(|check| check.is_critical())
+                };
+                // In maintenance, whatever else fails does not matter.
+                let on_purpose = critical().find(|check| check.is_maintenance());
+                let Some(check) = on_purpose.or_else(|| critical().next()) else {
+                    continue;
+                };
+                let why = if on_purpose.is_some() {
+                    one_line(&check.notes)
+                } else {
+                    format!("{}: {}", one_line(&check.name), one_line(&check.output))
+                };
+                let one = Absent {
+                    name: one_line(&instance.node.name),
+                    why,
+                    on_purpose: on_purpose.is_some(),
+                    here: instance.node.name == node,
+                    by_drainctl: mark::is_ours(&check.notes),
+                };
+                // A node stands there once for each of its services.
+                if !found.contains(&one) {
+                    found.push(one);
                 }
             }
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined, TakenOut,
+    Absent, Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined,
 };
 use crate::world::dial::Address;
 use runtime::{Admin, Runtime, Server};
@@ -256,19 +256,24 @@ impl Pool for Haproxy {
         Ok(peers)
     }
 
-    fn taken_out(&self, cx: &Context) -> Result<Vec<TakenOut>, PoolError> {
+    fn absent(&self, cx: &Context) -> Result<Vec<Absent>, PoolError> {
         let mut found = Vec::new();
         for (_, address) in &self.sockets {
             let runtime = Runtime { address, cx };
             for (backend, names) in &self.backends {
                 let servers = runtime.servers(backend)?.into_iter();
-                let out = servers.filter(|(_, server)| server.is_taken_out());
-                found.extend(out.map(|(name, server)| TakenOut {
-                    here: names.contains(&name),
-                    name: format!("{backend}/{name}"),
-                    why: server.status,
-                    // HAProxy keeps no reason that could tell.
-                    by_drainctl: false,
+                let out = servers.filter(|(_, server)| !server.is_sent_to());
+                found.extend(out.map(|(name, server)| {
+                    Absent {
+                        here: names.contains(&name),
+                        name: format!("{backend}/{name}"),
+                        on_purpose: server.is_taken_out(),
+                        why: format!("{} {}", server.status, server.said)
+                            .trim()
+                            .to_owned(),
+                        // HAProxy keeps no reason that could tell.
+                        by_drainctl: false,
+                    }
                 }));
             }
         }

@@ -1,4 +1,4 @@
-//! Who was taken out of a pool on purpose, and why.
+//! Who is registered in a pool and sent nothing, and why.
 
 use std::time::Duration;
 
@@ -8,13 +8,15 @@ use super::ask::each;
 use crate::config::PoolSpec;
 use crate::world::Root;
 
-/// One that somebody took out.
+/// One that is sent nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TakenOut {
+pub struct Absent {
     /// Its node or server.
     pub name: String,
-    /// Why, as the pool tells it.
+    /// Why, as the pool tells it: the reason of a maintenance, the check that fails.
     pub why: String,
+    /// Somebody took it out.
+    pub on_purpose: bool,
     /// It is this host.
     pub here: bool,
     /// The reason is one that this program gives.
@@ -24,8 +26,8 @@ pub struct TakenOut {
 /// What a pool says when it is looked at closely.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Closely {
-    /// Everybody who is out on purpose, this host among them.
-    pub taken_out: Vec<TakenOut>,
+    /// Everybody who is sent nothing, this host among them.
+    pub absent: Vec<Absent>,
     /// What leave and rejoin need, and this host may not do.
     pub missing_rights: Vec<String>,
 }
@@ -35,7 +37,7 @@ pub struct Closely {
 pub fn closely(root: &Root, specs: &[PoolSpec], limit: Duration) -> Vec<Option<Closely>> {
     let answers = each(root, specs, limit, |pool, cx| {
         Ok(Closely {
-            taken_out: pool.taken_out(cx)?,
+            absent: pool.absent(cx)?,
             missing_rights: pool.missing_rights(cx)?,
         })
     });
