@@ -273,6 +273,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_upgrade_neither_stops_nor_restarts_the_hook() {
+        let (_dir, root, fake) = usual();
+        install(&root, &fake, &[]).unwrap();
+        fake.heard();
+        // What an older version wrote.
+        let hook = crate::systemd::units::path(crate::systemd::HOOK);
+        let text = root.read(&hook, 10_000).unwrap();
+        let older = text.replace("TimeoutStopSec=90s", "TimeoutStopSec=80s");
+        assert_ne!(older, text);
+        root.replace(&hook, older.as_bytes(), 0o644).unwrap();
+        install(&root, &fake, &[]).unwrap();
+        let heard = fake.heard();
+        assert_eq!(
+            heard,
+            [
+                "daemon-reload",
+                "reenable drain-connections.service drain-connections-rejoin.service"
+            ]
+        );
+    }
+
+    #[test]
     fn a_program_that_may_be_gone_at_shutdown_is_copied_once() {
         let (dir, root, fake) = usual();
         let program = dir.path().join("target/release/drainctl");
