@@ -289,7 +289,7 @@ pub(super) mod tests {
             heard,
             [
                 "daemon-reload",
-                "reenable drain-connections.service drain-connections-rejoin.service"
+                "reenable drain-connections.service drain-connections-rejoin.service drain-connections-hold.timer"
             ]
         );
     }
