@@ -90,8 +90,13 @@ impl Sight {
         if !programs.notes.is_empty() {
             self.names = Some(programs.notes.join("; "));
         }
-        let ports = settings.pools.iter().filter_map(looker::local_port);
-        let mut watch = Watch::new(root, watched(units), &settings.watch, ports.collect())?;
+        let ports = settings
+            .pools
+            .iter()
+            .filter_map(looker::local_port)
+            .collect();
+        let (watch, settle) = (&settings.watch, settings.settle);
+        let mut watch = Watch::new(root, watched(units), watch, settle, ports)?;
         watch.discover(&|pid| programs.name(root, pid))?;
         let listeners = watch.listeners().iter();
         self.listeners = listeners
