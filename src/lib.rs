@@ -36,3 +36,5 @@ pub mod systemd;
 pub mod text;
 /// The doors out: clock, files under a root, HTTP, processes.
 pub mod world;
+/// One program under our care: started, passed its signals, drained before it is told to stop.
+pub mod wrap;

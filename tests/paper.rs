@@ -39,7 +39,10 @@ fn made(path: &str) -> String {
 
 /// Without the parts that verbs keep to themselves, which completions would name.
 fn visible(mut command: clap::Command) -> clap::Command {
-    let hides = |verb: &clap::Command| verb.get_subcommands().any(clap::Command::is_hide_set);
+    let hides = |verb: &clap::Command| {
+        verb.get_subcommands().any(clap::Command::is_hide_set)
+            || verb.get_arguments().any(clap::Arg::is_hide_set)
+    };
     let names: Vec<String> = command
         .get_subcommands()
         .filter(|verb| hides(verb))
@@ -49,9 +52,10 @@ fn visible(mut command: clap::Command) -> clap::Command {
         command = command.mut_subcommand(name, |verb| {
             let name: &'static str = verb.get_name().to_owned().leak();
             let about = verb.get_about().cloned().unwrap_or_default();
-            clap::Command::new(name)
-                .about(about)
-                .args(verb.get_arguments())
+            clap::Command::new(name).about(about).args(
+                verb.get_arguments()
+                    .filter(|argument| !argument.is_hide_set()),
+            )
         });
     }
     command

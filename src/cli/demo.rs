@@ -37,7 +37,7 @@ pub(super) struct Demo {
 #[derive(Debug, Subcommand)]
 enum Part {
     #[command(hide = true)]
-    Backend { marker: PathBuf },
+    Backend { marker: PathBuf, port: Option<u16> },
     #[command(hide = true)]
     Drain {
         pid: u32,
@@ -57,7 +57,7 @@ impl Demo {
         };
         parts::end_with_parent();
         match part {
-            Part::Backend { marker } => backend::serve(&marker)
+            Part::Backend { marker, port } => backend::serve(&marker, port.unwrap_or_default())
                 .map(|()| exit::OK)
                 .map_err(Into::into),
             Part::Drain { pid, marker, state } => draining::run(pid, &marker, &state),

@@ -11,9 +11,13 @@ mod install;
 mod rehearse;
 mod rejoin;
 mod report;
+mod run;
 mod status;
 mod uninstall;
 mod watch;
+mod wrapped;
+
+pub use run::keeper;
 
 use std::time::Duration;
 
@@ -49,6 +53,7 @@ enum Verb {
     Skip(control::Skip),
     Extend(control::Extend),
     Abort(control::Abort),
+    Run(run::Run),
     Report(report::Report),
     Demo(demo::Demo),
 }
@@ -69,6 +74,7 @@ impl Opts {
             Verb::Skip(verb) => verb.run(&root),
             Verb::Extend(verb) => verb.run(&root),
             Verb::Abort(verb) => verb.run(&root),
+            Verb::Run(verb) => verb.run(&root),
             Verb::Report(verb) => verb.run(&root),
             Verb::Demo(verb) => verb.run(),
         };

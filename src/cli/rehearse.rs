@@ -89,7 +89,7 @@ impl Rehearse {
             let back = match report.outcome {
                 Outcome::Aborted => exit::OK,
                 // Nothing was stopped, so there is nothing to wait for.
-                _ => super::rejoin::put_back(root, say)?,
+                _ => super::rejoin::put_back(root, root, say)?,
             };
             if back == exit::OK { report.exit } else { back }
         };

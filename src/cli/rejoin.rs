@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config;
-use crate::drain::{Outcome, rejoin};
+use crate::drain::{Outcome, Target, rejoin};
 use crate::exit;
 use crate::pools::Rejoined;
 use crate::receipts::{Lock, Locked, Run, Store};
@@ -43,7 +43,10 @@ impl Rejoin {
         if !self.now {
             // What is undone comes from the receipts; of the config only the check counts, and a fault in it does not.
             let settings = config::load_or_last_good(root).0;
-            rejoin::await_health(root, &settings, &book, |missing| say!("waiting: {missing}"))?;
+            let target = Target::Units(settings.units.clone());
+            rejoin::await_health(root, &target, &settings, &book, |missing| {
+                say!("waiting: {missing}");
+            })?;
         }
         let lock = lock(root)?;
         if drained_since(root, last.as_ref()) {
@@ -76,12 +79,12 @@ pub(super) fn undo(root: &Root) -> anyhow::Result<u8> {
 }
 
 fn undo_locked(root: &Root, _lock: Lock) -> anyhow::Result<u8> {
-    put_back(root, |line| say!("{line}"))
+    put_back(root, root, |line| say!("{line}"))
 }
 
-/// The same for those who hold the lock; `say` hears what worked.
-pub(super) fn put_back(root: &Root, say: impl Fn(&str)) -> anyhow::Result<u8> {
-    let store = Store::open(root)?;
+/// The same for those who hold the lock of `state`, where the receipts are; `say` hears what worked.
+pub(super) fn put_back(root: &Root, state: &Root, say: impl Fn(&str)) -> anyhow::Result<u8> {
+    let store = Store::open(state)?;
     let mut code = exit::OK;
     for (pool, result) in rejoin::undo(root, &store, Deadline::after(UNDO)) {
         match result {
@@ -97,12 +100,13 @@ pub(super) fn put_back(root: &Root, say: impl Fn(&str)) -> anyhow::Result<u8> {
     }
     if code == exit::OK {
         // A drain that was killed is over with that: the next one is another, with a deadline of its own.
-        Run::forget(root)?;
+        Run::forget(state)?;
     }
     Ok(code)
 }
 
-fn lock(root: &Root) -> anyhow::Result<Lock> {
+/// The lock of `root`, within a few seconds.
+pub(super) fn lock(root: &Root) -> anyhow::Result<Lock> {
     let deadline = Deadline::after(LOCK);
     loop {
         match Lock::attempt(root)? {

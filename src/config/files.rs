@@ -96,7 +96,7 @@ fn drop_ins(root: &Root) -> io::Result<Vec<String>> {
 }
 
 /// The text of a file and why it must not be trusted, if so; `None` where no file is.
-fn read(root: &Root, path: &str) -> Result<Option<(String, Option<Fault>)>, Fault> {
+pub(super) fn read(root: &Root, path: &str) -> Result<Option<(String, Option<Fault>)>, Fault> {
     // NONBLOCK: opening a pipe must not wait for its writer. What is opened is what is judged, so that nothing can be swapped
     // in between; a symlink stands for its target.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -156,7 +156,7 @@ fn distrust(path: &str, is: &fs::Metadata) -> Option<Fault> {
     ))
 }
 
-fn fault(path: &str, what: impl Into<String>) -> Fault {
+pub(super) fn fault(path: &str, what: impl Into<String>) -> Fault {
     Fault {
         path: path.to_owned(),
         line: 1,

@@ -59,6 +59,37 @@ pub fn load(root: &Root) -> Result<Loaded, Faults> {
     })
 }
 
+/// The config of one program: the file `path` and nothing else. No pool where it names none.
+///
+/// # Errors
+/// It is not there, or every fault of it.
+pub fn load_one(root: &Root, path: &str) -> Result<Settings, Faults> {
+    let fail = |fault: Fault| -> Faults { [fault].into_iter().collect() };
+    let (text, distrust) = match files::read(root, path).map_err(fail)? {
+        Some(found) => found,
+        None => return Err(fail(files::fault(path, "is not there"))),
+    };
+    let pools = toml::from_str::<toml::Table>(&text).is_ok_and(|table| {
+        table
+            .get("pool")
+            .is_some_and(|pool| pool.as_table().is_some_and(|pools| !pools.is_empty()))
+    });
+    let sources = [Source {
+        path: path.to_owned(),
+        text,
+    }];
+    let read = read::read(Some(root), &sources);
+    let faults: Faults = distrust.into_iter().chain(read.faults).collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut settings = read.settings;
+    if !pools {
+        settings.pools.clear();
+    }
+    Ok(settings)
+}
+
 /// What `sources` say, later ones winning. The host is not looked at: what was good once stays usable.
 ///
 /// # Errors

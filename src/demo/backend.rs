@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::load::{CHUNKS, GAP};
 use super::wire;
 
-/// Serves until the process is ended. Prints its port first. `/health` says that it drains while `marker` exists.
+/// Serves until the process is ended, on `port`, or on any that is free where that is 0. Prints its port first. `/health` says that it drains while `marker` exists.
 ///
 /// # Errors
 /// What the system says.
-pub fn serve(marker: &Path) -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+pub fn serve(marker: &Path, port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
     let marker: Arc<Path> = marker.into();
     for connection in listener.incoming() {

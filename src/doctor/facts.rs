@@ -58,6 +58,8 @@ pub struct Facts {
     pub remote_mounts: Vec<String>,
     /// How long supervisord waits for the end of each program: unit, program, time.
     pub stop_limits: Vec<(String, String, Duration)>,
+    /// How supervisord stops each program, by unit.
+    pub stops: Vec<(String, supervisord::Stop)>,
     /// Processes in a supervisord's unit that are none of its programs': unit, process, name.
     pub leftovers: Vec<(String, u32, String)>,
     /// Each pool's own word.
@@ -235,6 +237,9 @@ impl Facts {
             let deadline = Deadline::after(LIMIT);
             let limits = server.stop_limits(deadline).unwrap_or_default();
             let limits = limits.into_iter();
+            let stops = server.stops(root, deadline).unwrap_or_default();
+            let stops = stops.into_iter();
+            self.stops.extend(stops.map(|stop| (unit.clone(), stop)));
             self.stop_limits
                 .extend(limits.map(|(program, limit)| (unit.clone(), program, limit)));
             let Ok(programs) = server.programs(deadline) else {

@@ -14,6 +14,7 @@ mod places;
 mod sandbox;
 mod sight;
 mod text;
+mod wrapped;
 
 use serde::Serialize;
 
@@ -161,6 +162,7 @@ pub const CHECKS: &[Check] = &[
     check("limit-delay", Section::Limits, checks::delay::find),
     check("limit-default", Section::Limits, checks::ceiling::find),
     check("limit-crash", Section::Limits, checks::crash::find),
+    check("limit-wrapped", Section::Limits, wrapped::programs),
     check("pool-answer", Section::Pools, places::answer),
     check("pool-member", Section::Pools, places::member),
     check("pool-out", Section::Pools, places::out),

@@ -9,6 +9,7 @@ use crate::config::PoolSpec;
 use crate::pools::{Absent, Closely, Membership, Peers, PeersSaid, PoolErrorKind, Said};
 use crate::probes::Counted;
 use crate::receipts::{Book, Receipt};
+use crate::supervisord::Stop;
 use crate::systemd::find;
 use crate::systemd::hold::{Matters, Newcomer};
 use crate::systemd::logind::{Inhibitor, Login};
@@ -395,6 +396,15 @@ const BROKEN: &[Broken] = &[
     ("limit-programs", "killed too early", |f| {
         f.stop_limits[0].2 = Duration::from_mins(5);
     }),
+    ("limit-wrapped", "another signal", |f| {
+        wrapped(f, |stop| stop.signal = 3);
+    }),
+    ("limit-wrapped", "killed too early", |f| {
+        wrapped(f, |stop| stop.limit = Duration::from_secs(10));
+    }),
+    ("limit-wrapped", "a group of one", |f| {
+        wrapped(f, |stop| stop.as_group = true);
+    }),
     ("pool-answer", "agent gone", |f| {
         said(f, PoolErrorKind::Unreachable)
     }),
@@ -546,6 +556,18 @@ fn drop_in(facts: &mut Facts, name: &str) {
 
 fn inside(facts: &mut Facts) -> &mut Sight {
     facts.around.inside.as_mut().unwrap().as_mut().unwrap()
+}
+
+fn wrapped(facts: &mut Facts, change: fn(&mut Stop)) {
+    let mut stop = Stop {
+        program: "web".to_owned(),
+        command: "/usr/bin/drainctl run --service web -- gunicorn app:app".to_owned(),
+        signal: 15,
+        limit: Duration::from_secs(90),
+        as_group: false,
+    };
+    change(&mut stop);
+    facts.stops = vec![("supervisor.service".to_owned(), stop)];
 }
 
 fn said(facts: &mut Facts, kind: PoolErrorKind) {

@@ -147,9 +147,10 @@ pub fn run(
         }
         Target::Process { pid, name } => {
             let units = target::process(&order.root, *pid, name);
-            (Cause::ByHand, units, Vec::new())
+            (Cause::Stop, units, Vec::new())
         }
     };
+    engine.run.units = ids(&units);
     engine.set_limit(cause, resumed);
     for note in order.notes.iter().cloned().chain(damaged) {
         engine.say(Event::Note { text: note });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::target::{self, Programs, watched};
+use super::target::{self, Programs, Target, watched};
 use crate::config::Settings;
 use crate::evidence::listeners;
 use crate::pools::{self, Context, Health, Membership, Rejoined};
@@ -28,6 +28,7 @@ const PORTS: Duration = Duration::from_secs(120);
 /// It was not well within `settings.rejoin.limit`; what was missing.
 pub fn await_health(
     root: &Root,
+    target: &Target,
     settings: &Settings,
     book: &Book,
     mut say: impl FnMut(&str),
@@ -36,7 +37,13 @@ pub fn await_health(
     let mut said = String::new();
     let mut running_since = None;
     loop {
-        let missing = missing(root, settings, book, &mut running_since, limit.within(CALL));
+        let missing = missing(
+            (root, target),
+            settings,
+            book,
+            &mut running_since,
+            limit.within(CALL),
+        );
         let missing = missing.unwrap_or_else(|error| format!("{error:#}"));
         if missing.is_empty() {
             return Ok(());
@@ -54,19 +61,25 @@ pub fn await_health(
 
 /// What is missing, for people; nothing when all is well.
 fn missing(
-    root: &Root,
+    (root, target): (&Root, &Target),
     settings: &Settings,
     book: &Book,
     running_since: &mut Option<Instant>,
     deadline: Deadline,
 ) -> anyhow::Result<String> {
-    let programs = programs_missing(root, settings, &book.target, deadline)?;
+    let programs = match target {
+        Target::Units(configured) => programs_missing(root, configured, &book.target, deadline)?,
+        Target::Process { pid, name } if target::process(root, *pid, name).is_empty() => {
+            format!("{name} is not running")
+        }
+        Target::Process { .. } => String::new(),
+    };
     if !programs.is_empty() {
         *running_since = None;
         return Ok(programs);
     }
     let since = running_since.get_or_insert_with(Instant::now);
-    let ports = ports_missing(root, &book.target, deadline)?;
+    let ports = ports_missing(root, target, &book.target, deadline)?;
     if !ports.is_empty() && since.elapsed() < PORTS {
         return Ok(ports);
     }
@@ -95,14 +108,14 @@ fn missing(
 
 fn programs_missing(
     root: &Root,
-    settings: &Settings,
+    configured: &[String],
     mark: &TargetMark,
     deadline: Deadline,
 ) -> anyhow::Result<String> {
     // A drain that was killed between its first receipt and its first look has noted nothing. All of the target counts then.
     let unmarked = mark.units.is_empty();
     let names = if unmarked {
-        target::unit_names(root, &settings.units)
+        target::unit_names(root, configured)
     } else {
         mark.units.clone()
     };
@@ -124,16 +137,29 @@ fn is_down(unit: &UnitState) -> bool {
     unit.load_state != "not-found" && unit.active_state != "active"
 }
 
-fn ports_missing(root: &Root, mark: &TargetMark, deadline: Deadline) -> anyhow::Result<String> {
-    if mark.ports.is_empty() && mark.sockets.is_empty() {
-        return Ok(String::new());
-    }
-    let snapshot = systemd::snapshot(&mark.units, deadline)?;
+fn ports_missing(
+    root: &Root,
+    target: &Target,
+    mark: &TargetMark,
+    deadline: Deadline,
+) -> anyhow::Result<String> {
+    let units = match target {
+        Target::Units(_) if mark.ports.is_empty() && mark.sockets.is_empty() => {
+            return Ok(String::new());
+        }
+        Target::Units(_) => systemd::snapshot(&mark.units, deadline)?.units,
+        Target::Process { pid, name } => target::process(root, *pid, name),
+    };
     let mut socket = sockdiag::Socket::open().context("open a sock_diag socket")?;
-    let units = watched(&snapshot.units);
+    let units = watched(&units);
     let found = listeners::find(root, &mut socket, &units, &[], deadline.instant(), &|_| {
         None
     })?;
+    let nothing_noted = mark.ports.is_empty() && mark.sockets.is_empty();
+    if nothing_noted && found.listeners.is_empty() && found.locals.is_empty() {
+        // A process whose drain was killed before its first look.
+        return Ok("it listens nowhere yet".to_owned());
+    }
     let listening: BTreeSet<u16> = found.listeners.iter().map(|l| l.local.port()).collect();
     let ports = mark.ports.iter().filter(|port| !listening.contains(port));
     let there = |path: &&String| found.locals.iter().any(|local| local.name == **path);

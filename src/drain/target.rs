@@ -140,18 +140,23 @@ impl Programs {
         leftover.then(|| format!("leftover process {pid}"))
     }
 
-    /// What is up now, for rejoin to wait for. Of a process nothing: the one that takes its place is another. Nor of a unit that does
-    /// not run: it may never do again.
+    /// What is up now, for rejoin to wait for. Of a process only its ports: the one that takes its place is another. Of a unit that does
+    /// not run nothing: it may never do again.
     #[must_use]
-    pub fn mark(&self, units: &[UnitState], ports: Vec<u16>, sockets: Vec<String>) -> TargetMark {
+    pub fn mark(&self, all: &[UnitState], ports: Vec<u16>, sockets: Vec<String>) -> TargetMark {
         let lasting = |unit: &&UnitState| matches!(members(unit), Some(Members::ControlGroup(_)));
-        let units: Vec<String> = units
+        let units: Vec<String> = all
             .iter()
             .filter(lasting)
             .map(|unit| unit.id.clone())
             .collect();
         if units.is_empty() {
-            return TargetMark::default();
+            let process = |unit: &UnitState| matches!(members(unit), Some(Members::Process(_)));
+            let mut mark = TargetMark::default();
+            if all.iter().any(process) {
+                (mark.ports, mark.sockets) = (ports, sockets);
+            }
+            return mark;
         }
         let running = |program: &&Program| program.state == State::Running;
         let programs = self
@@ -211,10 +216,9 @@ mod tests {
             TargetMark::default()
         );
         let process = unit("p", "", 7);
-        assert_eq!(
-            programs.mark(&[process], vec![80], vec![]),
-            TargetMark::default()
-        );
+        let mark = programs.mark(&[process], vec![80], vec!["/run/a".to_owned()]);
+        assert!(mark.units.is_empty());
+        assert_eq!((&mark.ports[..], mark.sockets.len()), (&[80][..], 1));
     }
 
     #[test]

@@ -47,8 +47,14 @@ impl Unit {
         match &self.members {
             Members::ControlGroup(group) => proc::pids_of_cgroup(root, group)
                 .with_context(|| format!("read the control group {group} of {}", self.name)),
-            Members::Process(pid) => proc::family(root, *pid)
-                .with_context(|| format!("read the descendants of {}, process {pid}", self.name)),
+            Members::Process(pid) => {
+                let mut pids = proc::family(root, *pid).with_context(|| {
+                    format!("read the descendants of {}, process {pid}", self.name)
+                })?;
+                // Its own keeper starts the drain; what we listen on is not the program's.
+                pids.retain(|pid| *pid != std::process::id());
+                Ok(pids)
+            }
         }
     }
 }

@@ -2,16 +2,22 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::RUN_DIR;
 use crate::world::Root;
 
+/// The file system that /run is on (`TMPFS_MAGIC`, linux/magic.h).
+const TMPFS: i64 = 0x0102_1994;
+/// A host with more locks than fit in here is not to be judged.
+const MOST_LOCKS: u64 = 4 << 20;
+
 /// The lock, held until dropped or the process ends, however it ends.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub struct Lock(File);
 
 /// What trying for the lock gave.
 #[derive(Debug)]
@@ -23,6 +29,35 @@ pub enum Locked {
 }
 
 impl Lock {
+    /// Whether nobody has it, as the kernel tells everybody in `/proc/locks`; `false` where that can't be seen.
+    #[must_use]
+    pub fn is_free(root: &Root) -> bool {
+        let path = root.path(RUN_DIR).join("lock");
+        let (Ok(file), Ok(system)) = (std::fs::metadata(&path), statfs(&path)) else {
+            return false;
+        };
+        let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+        let whole = format!("{major:02x}:{minor:02x}:{}", file.ino());
+        let inode = format!(":{}", file.ino());
+        // A layered file system tells another device than the one that the kernel locks: any lock on that inode counts then.
+        let simple = system.f_type == TMPFS;
+        let is_it = |field: &str| {
+            if simple {
+                field == whole
+            } else {
+                field.ends_with(&inode)
+            }
+        };
+        root.read("/proc/locks", MOST_LOCKS)
+            .is_ok_and(|locks| !locks.split_ascii_whitespace().any(is_it))
+    }
+
+    /// The number of the open file that is the lock.
+    #[must_use]
+    pub fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     /// Tries for the lock, without waiting.
     ///
     /// # Errors

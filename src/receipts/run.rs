@@ -24,6 +24,9 @@ pub struct Run {
     pub began: Duration,
     /// The most it may take.
     pub limit: Duration,
+    /// The units that it drains, once they are known.
+    #[serde(default)]
+    pub units: Vec<String>,
     /// What it is doing.
     pub phase: String,
     /// How it ended, once it has, with its exit code.
@@ -51,6 +54,7 @@ impl Run {
             cause: Cause::Unknown,
             began: boot_clock(),
             limit: Duration::ZERO,
+            units: Vec::new(),
             phase: String::new(),
             ended: None,
         };

@@ -1,5 +1,6 @@
 //! Where supervisord listens: from the config file that its own command line names.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -156,6 +157,61 @@ fn find(text: &str, here: &Path, cwd: &Path) -> Result<Found, &'static str> {
     Ok((address, login))
 }
 
+/// The programs whose whole process group gets the signal that ends them, by the config `file` and those that it includes. What can't
+/// be read says nothing.
+pub(super) fn as_group(root: &Root, file: &str) -> HashSet<String> {
+    let mut files = vec![PathBuf::from(file)];
+    let here = Path::new(file).parent().unwrap_or(Path::new("/"));
+    let text = root.read(file, MOST).unwrap_or_default();
+    for (_, values) in sections(&text).iter().filter(|(name, _)| name == "include") {
+        let patterns = values.iter().filter(|(key, _)| key == "files");
+        for pattern in patterns.flat_map(|(_, value)| value.split_ascii_whitespace()) {
+            files.extend(matching(root, &here.join(pattern)));
+        }
+    }
+    let mut programs = HashSet::new();
+    for file in files {
+        let text = root.read(&file, MOST).unwrap_or_default();
+        for (section, values) in sections(&text) {
+            let set = |(key, value): &(String, String)| {
+                key == "stopasgroup"
+                    && matches!(value.to_lowercase().as_str(), "true" | "yes" | "on" | "1")
+            };
+            if let Some(program) = section.strip_prefix("program:")
+                && values.iter().any(set)
+            {
+                programs.insert(program.to_owned());
+            }
+        }
+    }
+    programs
+}
+
+/// The files that a pattern with one `*` in its last part names.
+fn matching(root: &Root, pattern: &Path) -> Vec<PathBuf> {
+    let (Some(dir), Some(name)) = (
+        pattern.parent(),
+        pattern.file_name().and_then(|n| n.to_str()),
+    ) else {
+        return Vec::new();
+    };
+    let (before, after) = name.split_once('*').unwrap_or((name, ""));
+    let fits = |name: &str| {
+        name.len() >= before.len() + after.len()
+            && name.starts_with(before)
+            && name.ends_with(after)
+    };
+    let entries = std::fs::read_dir(root.path(dir))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| fits(name))
+        .map(|name| dir.join(name))
+        .collect()
+}
+
 /// Fills in what stands between `%(` and `)s`. Values from supervisord's environment are not ours to read.
 fn expand(value: &str, here: &Path) -> Result<String, &'static str> {
     let value = value.replace("%(here)s", &here.display().to_string());
@@ -203,6 +259,29 @@ mod tests {
 
     fn found(text: &str) -> Result<Found, &'static str> {
         find(text, Path::new("/etc/supervisor"), Path::new("/srv"))
+    }
+
+    #[test]
+    fn programs_whose_group_is_stopped_are_found_in_included_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        for (file, text) in [
+            (
+                "supervisord.conf",
+                "[include]\nfiles = conf.d/*.conf\n[program:a]\nstopasgroup=True ; all\n",
+            ),
+            ("conf.d/b.conf", "[program:b]\nstopasgroup = true\n"),
+            ("conf.d/c.conf", "[program:c]\nstopasgroup = false\n"),
+            ("conf.d/d.off", "[program:d]\nstopasgroup = true\n"),
+        ] {
+            let file = format!("/etc/{file}");
+            root.replace(file, text.as_bytes(), 0o600).unwrap();
+        }
+        let mut found: Vec<_> = as_group(&root, "/etc/supervisord.conf")
+            .into_iter()
+            .collect();
+        found.sort();
+        assert_eq!(found, ["a", "b"]);
     }
 
     fn login(user: &str, password: &str) -> Option<(String, String)> {

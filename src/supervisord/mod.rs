@@ -24,9 +24,9 @@ const ANCESTORS: usize = 64;
 pub struct Supervisord {
     /// Its main process.
     pub pid: u32,
-    /// Its config file.
-    config: String,
     client: Client,
+    /// Its config.
+    file: String,
     /// The whole `Authorization` header. A secret.
     authorization: Secret,
 }
@@ -71,6 +71,21 @@ fn label(group: &str, name: &str) -> String {
     } else {
         format!("{group}:{name}")
     }
+}
+
+/// How supervisord stops one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// How `supervisorctl` calls it.
+    pub program: String,
+    /// Its command line.
+    pub command: String,
+    /// The number of the signal that asks it to end.
+    pub signal: i32,
+    /// How long it is waited for before it is killed.
+    pub limit: Duration,
+    /// The signal goes to its whole process group.
+    pub as_group: bool,
 }
 
 /// A program's state (supervisor's manual, "Process States").
@@ -147,8 +162,9 @@ impl Supervisord {
             &arguments[..arguments.len() - options.len()],
             options,
         )?;
+        let file = server.file;
         let endpoint = Endpoint::parse(&server.address).map_err(|fault| Error::Config {
-            file: server.file.clone(),
+            file: file.clone(),
             fault: fault.to_string(),
         })?;
         let authorization = server.login.map(|(user, password)| {
@@ -157,7 +173,7 @@ impl Supervisord {
         });
         Ok(Some(Self {
             pid,
-            config: server.file,
+            file,
             client: Client::new(&endpoint, &Tls::default())?,
             authorization: Secret(authorization),
         }))
@@ -184,7 +200,21 @@ impl Supervisord {
     /// A file whose settings win over all others: it is read last. `None` where its config includes no others.
     #[must_use]
     pub fn last_word(&self, root: &Root) -> Option<String> {
-        config::last_word(root, &self.config)
+        config::last_word(root, &self.file)
+    }
+
+    /// How it stops each program.
+    ///
+    /// # Errors
+    /// As [`Supervisord::programs`].
+    pub fn stops(&self, root: &Root, deadline: Deadline) -> Result<Vec<Stop>, Error> {
+        let answer = self.call("supervisor.getAllConfigInfo", deadline)?;
+        let mut stops = reply::stops(&answer).map_err(Error::Answer)?;
+        let as_group = config::as_group(root, &self.file);
+        for stop in &mut stops {
+            stop.as_group = as_group.contains(&stop.program);
+        }
+        Ok(stops)
     }
 
     fn call(&self, name: &'static str, deadline: Deadline) -> Result<Vec<u8>, Error> {

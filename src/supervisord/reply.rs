@@ -6,7 +6,7 @@ use std::time::Duration;
 use dxr::{FaultResponse, MethodResponse, TryFromValue, Value};
 use jiff::Timestamp;
 
-use super::{Program, State, label};
+use super::{Program, State, Stop, label};
 
 /// The deepest nesting of tags. A list of programs has nine; the XML reader recurses, so a hostile depth would end the process.
 const DEEPEST: usize = 32;
@@ -35,6 +35,22 @@ fn stop_limit(row: &HashMap<String, Value>) -> Option<(String, Duration)> {
     let seconds = u64::try_from(number(row, "stopwaitsecs")?).ok()?;
     let label = label(&text(row, "group")?, &text(row, "name")?);
     Some((label, Duration::from_secs(seconds)))
+}
+
+/// How each program is stopped, by the answer of `supervisor.getAllConfigInfo`, which leaves out the group.
+pub(super) fn stops(body: &[u8]) -> Result<Vec<Stop>, String> {
+    let stop = |row: &HashMap<String, Value>| {
+        let (program, limit) = stop_limit(row)?;
+        Some(Stop {
+            program,
+            command: text(row, "command")?,
+            signal: number(row, "stopsignal")?,
+            limit,
+            as_group: false,
+        })
+    };
+    // Older ones than 4.0 do not tell the command.
+    Ok(rows(body)?.iter().filter_map(stop).collect())
 }
 
 /// The list of structures in an answer.

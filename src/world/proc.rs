@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -100,6 +100,23 @@ pub fn environment(root: &Root, pid: u32) -> io::Result<Vec<String>> {
     let text = unless_gone(read(root, pid, "environ"))?.unwrap_or_default();
     let lines = text.split('\0').filter(|line| !line.is_empty());
     Ok(lines.map(str::to_owned).collect())
+}
+
+/// Whether a process was started with the variable `name` set to `value`; `false` when it is gone.
+///
+/// # Errors
+/// What the system says; `PermissionDenied` for another user's process.
+pub fn has_variable(root: &Root, pid: u32, name: &str, value: &str) -> io::Result<bool> {
+    let path = root.path(format!("/proc/{pid}/environ"));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    let Some(_) = unless_gone(read)? else {
+        return Ok(false);
+    };
+    let wanted = format!("{name}={value}");
+    Ok(bytes
+        .split(|byte| *byte == 0)
+        .any(|variable| variable == wanted.as_bytes()))
 }
 
 /// The folder in which a process works, as its own mount namespace names it; `None` when it is gone.

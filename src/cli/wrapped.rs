@@ -1,0 +1,243 @@
+//! The two halves of a drain for one program: what `run` starts once there is something to do.
+
+use std::io::Write as _;
+use std::str::FromStr;
+use std::sync::mpsc::channel;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::rejoin::{lock, put_back};
+use super::run::Run;
+use crate::config::{self, Faults, PoolSpec, Settings, SettleSettings};
+use crate::drain::engine::{self, Order};
+use crate::drain::{Target, rejoin};
+use crate::exit;
+use crate::pools::KINDS;
+use crate::receipts::{Lock, Store};
+use crate::report::Sink;
+use crate::supervisord::Supervisord;
+use crate::world::{Deadline, Root, proc};
+
+/// The type of the pool that has services.
+const CONSUL: &str = "consul";
+/// A rejoin that failed is tried again after so long, and then after twice that, up to [`PATIENCE`].
+const AGAIN: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// supervisord has this long to say how long it waits.
+const ANSWER: Duration = Duration::from_millis(500);
+/// What a drain leaves a program of that time to end.
+const OWN_END: Duration = Duration::from_secs(2);
+
+/// What is to be done for the program whose process is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Leave its pools, wait for its requests.
+    Drain(u32),
+    /// Wait until it serves, take it back.
+    Rejoin(u32),
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (part, pid) = text.split_once(':').unwrap_or_default();
+        match (part, pid.parse()) {
+            ("drain", Ok(pid)) => Ok(Self::Drain(pid)),
+            ("rejoin", Ok(pid)) => Ok(Self::Rejoin(pid)),
+            _ => Err("drain:PID or rejoin:PID".to_owned()),
+        }
+    }
+}
+
+impl Part {
+    /// Does it, with the state of the program `name` below `state`.
+    ///
+    /// # Errors
+    /// The lock can't be had.
+    pub(super) fn run(
+        self,
+        root: &Root,
+        run: &Run,
+        name: &str,
+        state: &Root,
+    ) -> anyhow::Result<u8> {
+        match self {
+            Self::Drain(pid) => drain(root, run, name, pid, state),
+            Self::Rejoin(pid) => Ok(rejoin(root, run, name, pid, state)),
+        }
+    }
+}
+
+/// The settings of the program.
+///
+/// # Errors
+/// Every fault of the file that `--config` names. One in the host's own config is no reason not to run.
+pub(super) fn checked(root: &Root, run: &Run) -> Result<Settings, Faults> {
+    settings(root, run).map(|(settings, _)| settings)
+}
+
+fn settings(root: &Root, run: &Run) -> Result<(Settings, Vec<String>), Faults> {
+    let (mut settings, mut notes) = match &run.config {
+        Some(file) => {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            (config::load_one(root, &file.to_string_lossy())?, Vec::new())
+        }
+        None => {
+            let (mut settings, notes) = config::load_or_last_good(root);
+            // They are of the whole host, and so is its check; only where its Consul agent is serves here too.
+            settings.pools.retain(|pool| pool.kind == CONSUL);
+            settings.rejoin.check = None;
+            (settings, notes)
+        }
+    };
+    if !run.service.is_empty() {
+        let consul = settings.pools.iter().find(|pool| pool.kind == CONSUL);
+        let services = services(consul.cloned(), &run.service);
+        settings.pools.retain(|pool| pool.kind != CONSUL);
+        settings.pools.extend(services);
+    } else if run.config.is_none() {
+        settings.pools.clear();
+    }
+    if let Some(url) = &run.check {
+        settings.rejoin.check = Some(url.clone());
+    }
+    if let Some(deadline) = run.deadline {
+        settings.deadline.restart = deadline;
+    }
+    if settings.pools.is_empty() {
+        notes.push(
+            "it is in no pool that was named (--service, --config): its requests are waited for, and new ones may come meanwhile"
+                .to_owned(),
+        );
+        settings.settle = SettleSettings {
+            min: Duration::ZERO,
+            quiet: Duration::ZERO,
+            max: Duration::ZERO,
+        };
+    }
+    Ok((settings, notes))
+}
+
+/// The services of the local agent, reached as `consul` says.
+fn services(consul: Option<PoolSpec>, services: &[String]) -> Option<PoolSpec> {
+    let mut consul = consul.or_else(|| {
+        let kind = KINDS.iter().find(|kind| kind.name == CONSUL)?;
+        Some(PoolSpec {
+            name: kind.name.to_owned(),
+            kind: kind.name.to_owned(),
+            limit: config::POOL_LIMIT,
+            settings: config::read_alone("", None, kind.settings).ok()?,
+        })
+    })?;
+    if let Value::Object(settings) = &mut consul.settings {
+        settings.remove("scope");
+        settings.insert("services".to_owned(), json!(services));
+    }
+    Some(consul)
+}
+
+/// The process whose descendants are the program: its keeper, to which fall those that outlive their own parent; a supervisord itself,
+/// since it names its programs.
+fn target(root: &Root, name: &str, pid: u32) -> Target {
+    let keeper = std::os::unix::process::parent_id();
+    let is_supervisord = matches!(Supervisord::of(root, pid), Ok(Some(_)));
+    Target::Process {
+        pid: if is_supervisord { pid } else { keeper },
+        name: name.to_owned(),
+    }
+}
+
+/// How long the supervisord that runs us waits before it kills; none without one, or where it does not say.
+fn patience(root: &Root) -> Option<Duration> {
+    let program = std::env::var("SUPERVISOR_PROCESS_NAME").ok()?;
+    let group = std::env::var("SUPERVISOR_GROUP_NAME").ok()?;
+    let program = if group == program {
+        program
+    } else {
+        format!("{group}:{program}")
+    };
+    let keeper = std::os::unix::process::parent_id();
+    let above = proc::parent(root, keeper).ok()??;
+    let server = Supervisord::of(root, above).ok()??;
+    let stops = server.stops(root, Deadline::after(ANSWER)).ok()?;
+    let ours = stops.into_iter().find(|stop| stop.program == program)?;
+    Some(ours.limit)
+}
+
+fn drain(root: &Root, run: &Run, name: &str, pid: u32, state: &Root) -> anyhow::Result<u8> {
+    // A rejoin that was killed for it may have it for a moment still.
+    let _lock: Lock = lock(state)?;
+    let (settings, mut notes) = settings(root, run)?;
+    let mut limit = settings.deadline.restart;
+    if let Some(patience) = patience(root).filter(|patience| *patience < limit + OWN_END) {
+        limit = limit.min(patience.saturating_sub(OWN_END).max(OWN_END));
+        notes.push(format!(
+            "supervisord kills {name} after {} s (stopwaitsecs): the drain has {} s",
+            patience.as_secs(),
+            limit.as_secs()
+        ));
+    }
+    let order = Order {
+        root: root.clone(),
+        state: state.clone(),
+        target: target(root, name, pid),
+        settings,
+        notes,
+        as_hook: false,
+        limit: Some(limit),
+    };
+    let (tell, inbox) = channel();
+    super::drain::hear_signals(true, tell.clone())?;
+    let mut sink = Sink::choose(false, false);
+    let report = engine::run(&order, (tell, inbox), &mut |at, event| sink.take(at, event));
+    Ok(report.exit)
+}
+
+/// Tries until it is done: the keeper ends it when there is nothing to rejoin any more.
+fn rejoin(root: &Root, run: &Run, name: &str, pid: u32, state: &Root) -> u8 {
+    let target = target(root, name, pid);
+    let mut pause = AGAIN;
+    let mut said = String::new();
+    loop {
+        match rejoin_once(root, run, &target, name, state) {
+            Ok(exit::OK) => return exit::OK,
+            Ok(_) => {}
+            Err(error) => {
+                let error = format!("{error:#}");
+                if error != said {
+                    say(name, &format!("not rejoined yet: {error}"));
+                    said = error;
+                }
+            }
+        }
+        sleep(pause);
+        pause = (pause * 2).min(PATIENCE);
+    }
+}
+
+fn rejoin_once(
+    root: &Root,
+    run: &Run,
+    target: &Target,
+    name: &str,
+    state: &Root,
+) -> anyhow::Result<u8> {
+    let Some(book) = Store::open(state)?.book() else {
+        return Ok(exit::OK);
+    };
+    let (settings, _) = settings(root, run)?;
+    rejoin::await_health(root, target, &settings, &book, |missing| {
+        say(name, &format!("waits to rejoin: {missing}"));
+    })?;
+    let _lock = lock(state)?;
+    put_back(root, state, |line| say(name, line))
+}
+
+/// A line, in one piece: the program writes to the same place.
+fn say(name: &str, what: &str) {
+    let _ = std::io::stderr().write_all(format!("drainctl: {name}: {what}\n").as_bytes());
+}
