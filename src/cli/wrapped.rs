@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rejoin::{lock, put_back};
+use super::rejoin::{lock, one_by_one};
 use super::run::Run;
 use crate::config::{self, Faults, PoolSpec, Settings, SettleSettings};
 use crate::drain::engine::{self, Order};
 use crate::drain::{Target, rejoin};
 use crate::exit;
 use crate::pools::KINDS;
-use crate::receipts::{Lock, Store};
+use crate::receipts::{self, Lock, Store};
 use crate::report::Sink;
 use crate::supervisord::Supervisord;
 use crate::world::{Deadline, Root, proc};
@@ -229,12 +229,13 @@ fn rejoin_once(
     let Some(book) = Store::open(state)?.book() else {
         return Ok(exit::OK);
     };
+    let last = receipts::Run::read(state).map(|run| run.id);
     let (settings, _) = settings(root, run)?;
-    rejoin::await_health(root, target, &settings, &book, |missing| {
+    let limit = Deadline::after(settings.rejoin.limit);
+    rejoin::await_health(root, target, &settings, &book, limit, |missing| {
         say(name, &format!("waits to rejoin: {missing}"));
     })?;
-    let _lock = lock(state)?;
-    put_back(root, state, |line| say(name, line))
+    one_by_one(root, state, limit, last.as_ref(), |line| say(name, line))
 }
 
 /// A line, in one piece: the program writes to the same place.

@@ -85,7 +85,17 @@ impl Engine<'_> {
             }
         }
         let mut fine = self.unresolved == 0;
-        for (pool, result) in rejoin::undo(&self.order.root, &self.store, deadline) {
+        let receipts = self.store.book().map(|book| book.receipts);
+        let mut results = Vec::new();
+        let hear = |pool: &str, result| results.push((pool.to_owned(), result));
+        rejoin::undo(
+            &self.order.root,
+            &self.store,
+            receipts.unwrap_or_default(),
+            deadline,
+            hear,
+        );
+        for (pool, result) in results {
             match result {
                 Ok(_) => self.say(Event::Pool {
                     pool,

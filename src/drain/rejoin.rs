@@ -1,9 +1,10 @@
 //! Takes the host back: exactly what the receipts say, and only once what was up before is up again.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::target::{self, Programs, Target, watched};
 use crate::config::Settings;
@@ -15,14 +16,16 @@ use crate::world::http::{Client, Endpoint, Tls};
 use crate::world::{Deadline, Root};
 
 /// What is waited for is looked at this often.
-const PACE: Duration = Duration::from_millis(250);
+pub const PACE: Duration = Duration::from_millis(250);
 /// One look at the programs, one call to a pool.
-const CALL: Duration = Duration::from_secs(5);
+pub const CALL: Duration = Duration::from_secs(5);
 /// Once every program runs, the ports that the drain saw may take this long to listen again. After that they are taken for
 /// gone with a change of the config: what counts then are the pool's own checks.
 const PORTS: Duration = Duration::from_secs(120);
+/// A pool's answer may come so much later than its deadline.
+const LATE: Duration = Duration::from_millis(500);
 
-/// Waits until the target is well again. `say` hears what is waited for, each time that changes.
+/// Waits until the target is well again; the pools' own checks are for [`ready`]. `say` hears what is waited for, each time that changes.
 ///
 /// # Errors
 /// It was not well within `settings.rejoin.limit`; what was missing.
@@ -31,9 +34,9 @@ pub fn await_health(
     target: &Target,
     settings: &Settings,
     book: &Book,
+    limit: Deadline,
     mut say: impl FnMut(&str),
 ) -> anyhow::Result<()> {
-    let limit = Deadline::after(settings.rejoin.limit);
     let mut said = String::new();
     let mut running_since = None;
     loop {
@@ -87,20 +90,6 @@ fn missing(
         let says = check(url, deadline)?;
         if !says.is_empty() {
             return Ok(says);
-        }
-    }
-    for receipt in &book.receipts {
-        let name = &receipt.pool.name;
-        let pool = pools::build(&receipt.pool).with_context(|| name.clone())?;
-        let cx = Context {
-            deadline,
-            root: root.clone(),
-        };
-        if let Health::Failing(why) = pool
-            .health(&cx, &receipt.before)
-            .with_context(|| name.clone())?
-        {
-            return Ok(format!("{name}: {why}"));
         }
     }
     Ok(String::new())
@@ -188,23 +177,88 @@ fn check(url: &str, deadline: Deadline) -> anyhow::Result<String> {
     })
 }
 
-/// Uses every receipt: the pool's name with what came of it. A receipt that failed stays.
+/// The receipts whose pools' own checks pass by now, asked side by side; and what keeps the others, by name.
+pub fn ready(
+    root: &Root,
+    receipts: Vec<Receipt>,
+    deadline: Deadline,
+) -> (Vec<Receipt>, Vec<(String, String)>) {
+    let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+    let asked = receipts.into_iter().map(|receipt| (receipt, deadline));
+    each(
+        root,
+        asked.collect(),
+        health,
+        |receipt, health| match health {
+            Ok(Health::Passing) => ready.push(receipt),
+            Ok(Health::Failing(why)) => waiting.push((receipt.pool.name, why)),
+            Err(error) => waiting.push((receipt.pool.name, format!("{error:#}"))),
+        },
+    );
+    // Answers come in any order; what is said must not change with it.
+    waiting.sort_unstable();
+    (ready, waiting)
+}
+
+fn health(root: &Root, receipt: &Receipt, deadline: Deadline) -> anyhow::Result<Health> {
+    let cx = Context {
+        deadline,
+        root: root.clone(),
+    };
+    let pool = pools::build(&receipt.pool)?;
+    Ok(pool.health(&cx, &receipt.before)?)
+}
+
+/// Uses these receipts side by side: no pool waits for another one. Each is gone from the disk once its pool has this host back; one that failed
+/// stays. `heard` is told the pool's name with what came of it.
 pub fn undo(
     root: &Root,
     store: &Store,
+    receipts: Vec<Receipt>,
     deadline: Deadline,
-) -> Vec<(String, anyhow::Result<Rejoined>)> {
-    let receipts = store.book().map(|book| book.receipts).unwrap_or_default();
-    let mut results = Vec::new();
-    for receipt in receipts {
-        let result = undo_one(root, &receipt, deadline.within(receipt.pool.limit))
-            .and_then(|rejoined| store.used(&receipt.pool).map(|()| rejoined));
-        results.push((receipt.pool.name, result));
-    }
+    mut heard: impl FnMut(&str, anyhow::Result<Rejoined>),
+) {
+    let limited = receipts.into_iter().map(|receipt| {
+        let limit = deadline.within(receipt.pool.limit);
+        (receipt, limit)
+    });
+    each(root, limited.collect(), undo_one, |receipt, result| {
+        let used = result.and_then(|rejoined| store.used(&receipt.pool).map(|()| rejoined));
+        heard(&receipt.pool.name, used);
+    });
     if let Err(error) = store.drop_empty() {
-        results.push(("receipts".to_owned(), Err(error)));
+        heard("receipts", Err(error));
     }
-    results
+}
+
+/// Does `work` for each receipt on a thread of its own, and hears of each by its deadline or soon after.
+fn each<T: Send + 'static>(
+    root: &Root,
+    receipts: Vec<(Receipt, Deadline)>,
+    work: fn(&Root, &Receipt, Deadline) -> anyhow::Result<T>,
+    mut heard: impl FnMut(Receipt, anyhow::Result<T>),
+) {
+    let Some(last) = receipts.iter().map(|(_, deadline)| *deadline).max() else {
+        return;
+    };
+    let (tell, answers) = channel();
+    for (at, (receipt, deadline)) in receipts.iter().cloned().enumerate() {
+        let (tell, root) = (tell.clone(), root.clone());
+        std::thread::spawn(move || tell.send((at, work(&root, &receipt, deadline))));
+    }
+    drop(tell);
+    let mut waiting: Vec<Option<Receipt>> =
+        receipts.into_iter().map(|(one, _)| Some(one)).collect();
+    let end = last.instant() + LATE;
+    while let Ok((at, answer)) = answers.recv_timeout(end.saturating_duration_since(Instant::now()))
+    {
+        if let Some(receipt) = waiting[at].take() {
+            heard(receipt, answer);
+        }
+    }
+    for receipt in waiting.into_iter().flatten() {
+        heard(receipt, Err(anyhow!("no answer in time")));
+    }
 }
 
 fn undo_one(root: &Root, receipt: &Receipt, deadline: Deadline) -> anyhow::Result<Rejoined> {
