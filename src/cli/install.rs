@@ -1,9 +1,11 @@
 //! `drainctl install`.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::pools::{self, Looked};
 use crate::systemd::install;
 use crate::systemd::steps::{Hands, Pid1, Systemctl};
 use crate::systemd::survey::{self, Request};
@@ -12,6 +14,8 @@ use crate::{config, exit};
 
 /// Connections that are made for each request are seen only by chance: the longer, the surer.
 const WATCH: std::time::Duration = std::time::Duration::from_secs(2);
+/// What looking for pools may take: proxies on this host, and the instance's metadata.
+const LOOK: Duration = Duration::from_secs(8);
 
 /// Make this host drain before it stops: finds the units, writes config and units, enables and starts the hook.
 #[derive(Debug, Default, clap::Args)]
@@ -59,15 +63,25 @@ impl Install {
         out: &mut dyn Write,
     ) -> anyhow::Result<u8> {
         let loaded = config::load(root)?;
+        // What stands in a config was somebody's decision.
+        let looked = if loaded.sources.is_empty() {
+            pools::look(root, LOOK)
+        } else {
+            Looked::default()
+        };
         let request = Request {
             units: self.unit,
             keep: self.keep,
             watch: WATCH,
             settled: false,
+            pools: looked.found,
         };
         let facts = survey::gather(root, pid1, &request, program, &loaded)?;
         let plan = install::plan(&request, &facts)?;
         for line in &plan.found {
+            writeln!(out, "found   {line}")?;
+        }
+        for line in &looked.remarks {
             writeln!(out, "found   {line}")?;
         }
         let hands = Hands {
@@ -97,6 +111,8 @@ impl Install {
 pub(super) mod tests {
     use super::*;
     use crate::systemd::fake::{Fake, host, process};
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
     use std::path::Path;
 
     /// A host on which supervisord runs as `supervisor.service`, and a Consul agent as `registry.service`.
@@ -423,5 +439,55 @@ pub(super) mod tests {
         let error = install(&root, &fake, &[]).unwrap_err();
         assert!(error.is::<config::Faults>(), "{error}");
         assert!(fake.heard().is_empty());
+    }
+
+    /// HAProxy as `balancer.service`, whose backend `web` has this host beside another, at a socket with the name that it has while it starts.
+    fn with_haproxy(root: &Root) {
+        process(
+            root,
+            50,
+            "/usr/sbin/haproxy -Ws",
+            "/system.slice/balancer.service",
+            &[700],
+        );
+        let unix = root.read("/proc/net/unix", 10_000).unwrap();
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 700 /run/haproxy/admin.sock.50.tmp\n";
+        root.replace("/proc/net/unix", (unix + line).as_bytes(), 0o644)
+            .unwrap();
+        let trie = "     |-- 10.0.0.5\n        /32 host LOCAL\n";
+        root.replace("/proc/net/fib_trie", trie.as_bytes(), 0o644)
+            .unwrap();
+        std::fs::create_dir_all(root.path("/run/haproxy")).unwrap();
+        let listener = UnixListener::bind(root.path("/run/haproxy/admin.sock")).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut question = String::new();
+                BufReader::new(&stream).read_line(&mut question).unwrap();
+                assert_eq!(question, "show servers state\n");
+                let table = "1\n# be_id be_name srv_id srv_name srv_addr\n\
+                             2 web 1 here 10.0.0.5\n2 web 2 there 10.0.0.6\n3 own 1 here 10.0.0.5\n\n";
+                stream.write_all(table.as_bytes()).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn pools_that_are_found_are_written_with_their_reasons() {
+        let (_dir, root, fake) = usual();
+        with_haproxy(&root);
+        let text = install(&root, &fake, &[]).unwrap();
+        for line in [
+            "found   [pool.haproxy]: /run/haproxy/admin.sock: HAProxy's servers web/here are this host\n",
+            "found   /run/haproxy/admin.sock: HAProxy sends the backend own to this host alone: drained there, it would refuse its clients\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let config = root.read(config::MAIN, 10_000).unwrap();
+        let table = "\n# /run/haproxy/admin.sock: HAProxy's servers web/here are this host\n[pool.haproxy]\n\
+                     socket = \"/run/haproxy/admin.sock\"\nservers = [\"web/here\"]\n";
+        assert!(config.ends_with(table), "{config}");
+        let again = install(&root, &fake, &[]).unwrap();
+        assert!(again.contains("nothing to change\n"), "{again}");
     }
 }

@@ -16,12 +16,23 @@ pub struct Found {
 /// A pool that `install` found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundPool {
-    /// Its name, which is a type's.
+    /// Its name, which is a type's unless `type` is among its keys.
     pub name: String,
     /// How it was found, one line.
     pub why: String,
     /// Its keys: strings, numbers, booleans and lists of them.
     pub keys: Vec<(String, Value)>,
+}
+
+impl FoundPool {
+    /// Its type.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        let named = self.keys.iter().find(|(key, _)| key == "type");
+        named
+            .and_then(|(_, value)| value.as_str())
+            .unwrap_or(&self.name)
+    }
 }
 
 /// Every key with its default, commented.

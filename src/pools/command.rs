@@ -32,6 +32,7 @@ pub(super) const KIND: Kind = Kind {
     about: "asks a program of the host's own, with JSON in and out",
     settings,
     build,
+    find: None,
 };
 
 /// The most that a receipt keeps for it, in bytes.

@@ -1,19 +1,23 @@
 //! Envoy in front of this host's programs: its health checks fail, over its admin interface.
 //!
 //! From then on Envoy answers the checks of those who send it traffic with 503 (where the health check filter is in use), tells them so in every answer,
-//! and closes each HTTP/1.1 connection with its next one. Requests are still served. Listeners are not drained: that can't be undone, and ends
-//! the process of some versions.
+//! and closes each HTTP/1.1 connection with its next one. Requests are still served.
+//!
+//! Where listeners are excepted from that (`drain_type: MODIFY_ONLY`), they can be drained too: connections are closed one after the other over Envoy's own drain
+//! time, and listeners are never. It can't be undone: until Envoy is started again, its connections don't live long. Versions that would close their
+//! listeners in the end are not asked for it.
 //!
 //! Envoy keeps neither a reason nor, across its own restart, the state: one that fails its checks when we come does so for somebody else.
 
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::mark::one_line;
-use super::{Context, Health, Kind, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
-use crate::config::Section;
+use super::{Context, Health, Kind, Looked, Membership, Pool, PoolError, PoolErrorKind, Rejoined};
+use crate::config::{FoundPool, Section};
 use crate::world::http::{Client, Endpoint, Tls};
+use crate::world::proc;
 
 /// Envoy's line in the table of pools.
 pub(super) const KIND: Kind = Kind {
@@ -21,18 +25,21 @@ pub(super) const KIND: Kind = Kind {
     about: "lets the health checks of this host's Envoy fail, over its admin interface",
     settings,
     build,
+    find: Some(find),
 };
 
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
 struct Settings {
     address: String,
+    drain_listeners: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             address: "http://127.0.0.1:9901".to_owned(),
+            drain_listeners: false,
         }
     }
 }
@@ -48,7 +55,40 @@ fn settings(section: &mut Section<'_>) -> Option<Value> {
 fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {
     let settings = Settings::deserialize(settings).map_err(local)?;
     let admin = Endpoint::parse(&settings.address).map_err(local)?;
-    Ok(Box::new(Envoy { admin }))
+    Ok(Box::new(Envoy {
+        admin,
+        drain_listeners: settings.drain_listeners,
+    }))
+}
+
+/// Where Envoy's own documentation, Istio and Consul Connect have the admin interface.
+const USUAL: [u16; 3] = [9901, 15000, 19000];
+
+/// An Envoy that runs here, and answers.
+fn find(cx: &Context, _: &Value) -> Looked {
+    let mut looked = Looked::default();
+    for port in USUAL {
+        // Nobody else is asked anything.
+        if !matches!(proc::listens(&cx.root, port, "envoy"), Ok(true)) {
+            continue;
+        }
+        let address = format!("http://127.0.0.1:{port}");
+        let settings = json!({ "address": address });
+        let state = build(&settings).and_then(|pool| pool.status(cx));
+        let why = format!("Envoy's admin interface answers at {address}");
+        match state {
+            Ok(_) => looked.found.push(FoundPool {
+                name: "envoy".to_owned(),
+                why,
+                keys: vec![("address".to_owned(), address.into())],
+            }),
+            Err(error) => looked
+                .remarks
+                .push(format!("Envoy runs here, but: {error}")),
+        }
+    }
+    looked.found.truncate(1);
+    looked
 }
 
 fn local(error: impl Into<anyhow::Error>) -> PoolError {
@@ -57,6 +97,7 @@ fn local(error: impl Into<anyhow::Error>) -> PoolError {
 
 struct Envoy {
     admin: Endpoint,
+    drain_listeners: bool,
 }
 
 /// What a receipt keeps.
@@ -95,6 +136,17 @@ impl Envoy {
         ))
     }
 
+    /// Begins to close connections; only in a way that leaves the listeners open.
+    fn drain_listeners(&self, cx: &Context) -> Result<(), PoolError> {
+        let help = self.call(cx, "GET", "/help")?;
+        if !String::from_utf8_lossy(&help).contains("skip_exit") {
+            let what = "this version can only drain its listeners by closing them for good; take drain_listeners out of the config";
+            return Err(local(anyhow!("{}: {what}", self.admin)));
+        }
+        self.call(cx, "POST", "/drain_listeners?graceful&skip_exit")
+            .map(drop)
+    }
+
     /// Whether its checks fail, by its own word.
     fn is_failing(&self, cx: &Context) -> Result<bool, PoolError> {
         const PATH: &str = "/server_info";
@@ -126,7 +178,11 @@ impl Pool for Envoy {
         if Before::read(before)?.failing || self.is_failing(cx)? {
             return Ok(());
         }
-        self.call(cx, "POST", "/healthcheck/fail").map(drop)
+        self.call(cx, "POST", "/healthcheck/fail")?;
+        if self.drain_listeners {
+            return self.drain_listeners(cx);
+        }
+        Ok(())
     }
 
     fn status(&self, cx: &Context) -> Result<Membership, PoolError> {

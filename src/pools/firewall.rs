@@ -27,6 +27,7 @@ pub(super) const KIND: Kind = Kind {
     about: "refuses new TCP connections in the kernel, with an nftables table of its own",
     settings,
     build,
+    find: None,
 };
 
 const TABLE: &str = "drainctl";

@@ -22,6 +22,7 @@ pub(super) const KIND: Kind = Kind {
     about: "removes or creates the file that a balancer's health check looks for",
     settings,
     build,
+    find: None,
 };
 
 /// What stands for "drains" when nothing is configured. Gone at a reboot, so a crash never leaves a host out.

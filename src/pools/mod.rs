@@ -12,6 +12,7 @@ mod firewall;
 mod haproxy;
 mod health_file;
 mod http;
+mod look;
 mod mark;
 mod peers;
 mod table;
@@ -19,6 +20,7 @@ mod table;
 pub use absent::{Absent, Closely, closely};
 pub use ask::{Said, ask};
 pub use error::{PoolError, PoolErrorKind};
+pub use look::{Find, Looked, look};
 pub use peers::{Peers, PeersSaid, peers};
 pub use table::{KINDS, Kind, build};
 

@@ -2,10 +2,8 @@
 
 use serde_json::Value;
 
-use super::{
-    Pool, PoolError, PoolErrorKind, aws_target_group, command, consul, envoy, firewall, haproxy,
-    health_file, http,
-};
+use super::look::Find;
+use super::{Pool, PoolError, PoolErrorKind};
 use crate::config::{PoolSpec, Section};
 
 /// What is known of a type of pool before one is made.
@@ -21,18 +19,20 @@ pub struct Kind {
     /// Makes one from such settings, be they from today's config or from the receipt of an older version: unknown keys are
     /// passed over, and missing ones have their defaults.
     pub build: fn(&Value) -> Result<Box<dyn Pool>, PoolError>,
+    /// Looks for one on this host, where that can be done.
+    pub find: Option<Find>,
 }
 
 /// The types, by name.
 pub const KINDS: &[Kind] = &[
-    aws_target_group::KIND,
-    command::KIND,
-    consul::KIND,
-    envoy::KIND,
-    firewall::KIND,
-    haproxy::KIND,
-    health_file::KIND,
-    http::KIND,
+    super::aws_target_group::KIND,
+    super::command::KIND,
+    super::consul::KIND,
+    super::envoy::KIND,
+    super::firewall::KIND,
+    super::haproxy::KIND,
+    super::health_file::KIND,
+    super::http::KIND,
 ];
 
 /// The pool that `spec` describes. Touches nothing yet.

@@ -62,6 +62,10 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
         }
     }
     found.extend(facts.remarks.iter().cloned());
+    if !facts.configured {
+        let pools = request.pools.iter();
+        found.extend(pools.map(|pool| format!("[pool.{}]: {}", pool.name, pool.why)));
+    }
     let outlive = holds.named.iter().map(|held| held.unit.clone()).collect();
     let hold = facts.settings.hold.everything;
 
@@ -312,7 +316,7 @@ fn configure(
     });
     let text = config::template(&config::Found {
         units: targets.to_vec(),
-        pools: pool.into_iter().collect(),
+        pools: pool.into_iter().chain(request.pools.clone()).collect(),
     });
     if !facts.configured {
         let why = "there is no config yet: what was found, everything else at its default";

@@ -14,7 +14,7 @@ use super::order::Units;
 use super::steps::Pid1;
 use super::uses::{self, Use};
 use super::{HOLD, HOLD_TIMER, HOOK, REJOIN, hold, units, view};
-use crate::config::{self, Settings};
+use crate::config::{self, FoundPool, Settings};
 use crate::paper::{self, PAPER};
 use crate::receipts::STATE_DIR;
 use crate::world::Root;
@@ -36,6 +36,8 @@ pub struct Request {
     pub watch: Duration,
     /// Whether what no earlier install has named is left out of the plan, and only listed.
     pub settled: bool,
+    /// The pools that were found, for a config that is written for the first time.
+    pub pools: Vec<FoundPool>,
 }
 
 /// What `install` put on the host that was not there before, and `uninstall` may remove.

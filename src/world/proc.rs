@@ -2,10 +2,11 @@
 //!
 //! A process that ended in the meantime is no error; a look that was forbidden always is, and is never an empty list.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -340,6 +341,65 @@ pub fn unix_listeners(root: &Root) -> io::Result<Vec<UnixListening>> {
     Ok(listeners)
 }
 
+/// The path at which a Unix socket can be reached by now: HAProxy binds `PATH.PID.tmp` and renames it, and the kernel remembers the first name.
+#[must_use]
+pub fn settled(path: &str) -> &str {
+    let bare = path.strip_suffix(".tmp").and_then(|rest| {
+        let (bare, pid) = rest.rsplit_once('.')?;
+        pid.bytes().all(|b| b.is_ascii_digit()).then_some(bare)
+    });
+    bare.unwrap_or(path)
+}
+
+/// Whether a process called `name` listens on a TCP port.
+///
+/// # Errors
+/// What the system says.
+pub fn listens(root: &Root, port: u16, name: &str) -> io::Result<bool> {
+    let listening = listeners(root, port)?;
+    if listening.is_empty() {
+        return Ok(false);
+    }
+    for pid in pids(root)? {
+        if self::name(root, pid)?.as_deref() == Some(name)
+            && socket_inodes(root, pid)?
+                .iter()
+                .any(|inode| listening.contains(inode))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The addresses of this host in our own network namespace, those of its loopback too.
+///
+/// # Errors
+/// What the system says.
+pub fn addresses(root: &Root) -> io::Result<BTreeSet<IpAddr>> {
+    let mut found = BTreeSet::new();
+    // A leaf of the trie, and below it what it is.
+    let mut leaf = None;
+    for line in root.read("/proc/net/fib_trie", MOST)?.lines() {
+        let line = line.trim_start();
+        if let Some(address) = line.strip_prefix("|-- ") {
+            leaf = address.parse::<IpAddr>().ok();
+        } else if line.starts_with("/32 host LOCAL") {
+            found.extend(leaf);
+        }
+    }
+    let v6 = match root.read("/proc/net/if_inet6", MOST) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        table => table?,
+    };
+    for line in v6.lines() {
+        let digits = line.split(' ').next().unwrap_or_default();
+        let address = u128::from_str_radix(digits, 16);
+        found.extend(address.ok().map(|bits| IpAddr::V6(bits.into())));
+    }
+    Ok(found)
+}
+
 /// Where a hierarchy is mounted, and which of its groups is the mount's root.
 struct Hierarchy {
     mount: PathBuf,
@@ -457,6 +517,33 @@ mod tests {
             root.replace(path, text.as_bytes(), 0o644).unwrap();
         }
         (dir, root)
+    }
+
+    #[test]
+    fn a_socket_is_known_by_the_name_it_has_now() {
+        for (bound, now) in [
+            ("/run/haproxy/admin.sock.123.tmp", "/run/haproxy/admin.sock"),
+            ("/run/haproxy/admin.sock", "/run/haproxy/admin.sock"),
+            ("/run/a.b.tmp", "/run/a.b.tmp"),
+        ] {
+            assert_eq!(settled(bound), now);
+        }
+    }
+
+    #[test]
+    fn a_host_has_the_addresses_that_its_kernel_calls_local() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.0\n        /24 link UNICAST\n     |-- 10.0.0.5\n        /32 host LOCAL\n\
+                    \x20    |-- 10.0.0.255\n        /32 link BROADCAST\n     |-- 127.0.0.1\n        /32 host LOCAL\n";
+        root.replace("/proc/net/fib_trie", trie.as_bytes(), 0o644)
+            .unwrap();
+        let v6 = "fd000000000000000000000000000005 02 40 00 80     eth0\n";
+        root.replace("/proc/net/if_inet6", v6.as_bytes(), 0o644)
+            .unwrap();
+        let found = addresses(&root).unwrap();
+        let wanted = ["10.0.0.5", "127.0.0.1", "fd00::5"].map(|ip| ip.parse().unwrap());
+        assert_eq!(found, wanted.into());
     }
 
     #[test]

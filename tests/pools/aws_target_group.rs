@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use drainctl::pools::{Membership, Peers, PoolErrorKind, Rejoined};
+use drainctl::pools::{Looked, Membership, Peers, PoolErrorKind, Rejoined};
 use drainctl::world::Root;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::aws_fake::{AwsFake, INSTANCE, SECRET, arn};
 use crate::conformance::Fixture;
 use crate::moto::Moto;
-use crate::support::{becomes, cx, pool, read, said};
+use crate::support::{becomes, cx, find, pool, read, said};
 
 pub(crate) fn fixtures() -> Vec<Box<dyn Fixture>> {
     let mut fixtures: Vec<Box<dyn Fixture>> = vec![Box::new(Draining::start())];
@@ -254,13 +254,26 @@ fn a_group_that_is_not_there_is_named_and_one_that_was_deleted_holds_nothing_up(
     let (fake, dir, mut settings) = draining();
     settings["target_groups"] = json!([arn("web"), arn("nobody")]);
     let wrong = pool("aws-target-group", settings.clone());
+    settings["target_groups"] = json!([arn("nobody")]);
+    let nowhere = pool("aws-target-group", settings.clone());
+    // The other group is left nevertheless.
+    let before = wrong.prepare(&cx(dir.path())).unwrap();
     for error in [
-        wrong.prepare(&cx(dir.path())).unwrap_err(),
+        wrong.leave(&cx(dir.path()), &before).unwrap_err(),
         wrong.status(&cx(dir.path())).unwrap_err(),
+        nowhere.prepare(&cx(dir.path())).unwrap_err(),
     ] {
         assert_eq!(error.kind(), PoolErrorKind::NotMember, "{error}");
         assert!(error.to_string().contains("TargetGroupNotFound"), "{error}");
     }
+    assert_eq!(
+        fake.targets("web")[&(INSTANCE.to_owned(), 8080)],
+        "draining"
+    );
+    assert_eq!(
+        wrong.rejoin(&cx(dir.path()), &before).unwrap(),
+        Rejoined::Restored
+    );
     settings["target_groups"] = json!([arn("web"), arn("api")]);
     let pool = pool("aws-target-group", settings);
     let before = pool.prepare(&cx(dir.path())).unwrap();
@@ -333,6 +346,38 @@ fn a_wrong_key_is_refused_by_a_server_that_checks_signatures() {
     becomes(pool.as_ref(), moto.dir(), Membership::Out);
     assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
     becomes(pool.as_ref(), moto.dir(), Membership::In);
+}
+
+#[test]
+fn an_instance_of_ec2_is_found_in_its_groups_and_nothing_else_is_asked() {
+    let (fake, dir, settings) = draining();
+    let root = Root::at(dir.path());
+    assert_eq!(
+        find("aws-target-group", &root, &settings),
+        Looked::default()
+    );
+    root.replace("/sys/class/dmi/id/sys_vendor", b"Amazon EC2\n", 0o644)
+        .unwrap();
+    let looked = find("aws-target-group", &root, &settings);
+    let [pool] = &looked.found[..] else {
+        panic!("{looked:?}");
+    };
+    assert_eq!(
+        pool.why,
+        format!(
+            "this instance is in the target groups api as 10.0.1.7:80, web as {INSTANCE}:8080, web as {INSTANCE}:8081"
+        )
+    );
+    assert_eq!(
+        pool.keys,
+        [("target_groups".to_owned(), json!([arn("api"), arn("web")]))]
+    );
+    fake.give_role(false);
+    let looked = find("aws-target-group", &root, &settings);
+    assert!(
+        looked.found.is_empty() && looked.remarks[0].contains("no role"),
+        "{looked:?}"
+    );
 }
 
 #[test]

@@ -228,3 +228,36 @@ fn a_receipt_that_was_lost(kind: &str, fixture: &mut dyn Fixture) {
     assert_eq!(rejoined, Rejoined::Restored);
     becomes(pool.as_ref(), dir, Membership::In);
 }
+
+/// What CONTRIBUTING says: a file, its `mod` line, its line in the table, and nothing else in the rooms of the pools.
+#[test]
+fn a_type_of_pool_is_one_file_and_two_lines() {
+    let pools = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pools");
+    let read = |file: &str| std::fs::read_to_string(pools.join(file)).unwrap();
+    let (rooms, table) = (read("mod.rs"), read("table.rs"));
+    for kind in KINDS {
+        let name = kind.name.replace('-', "_");
+        let count =
+            |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
+        assert_eq!(count(&rooms, &format!("mod {name};")), 1, "{name}");
+        assert_eq!(count(&table, &format!("super::{name}::KIND,")), 1, "{name}");
+        assert_eq!(count(&table, &name), 1, "{name} once more in the table");
+        assert_eq!(count(&rooms, &name), 1, "{name} once more among the rooms");
+        let own = [format!("{name}.rs"), name.clone()];
+        for entry in std::fs::read_dir(&pools).unwrap() {
+            let entry = entry.unwrap();
+            let file = entry.file_name().into_string().unwrap();
+            if entry.path().is_dir()
+                || own.contains(&file)
+                || file == "mod.rs"
+                || file == "table.rs"
+            {
+                continue;
+            }
+            let text = read(&file);
+            for path in [format!("super::{name}::"), format!("pools::{name}::")] {
+                assert_eq!(count(&text, &path), 0, "{name} in {file}");
+            }
+        }
+    }
+}

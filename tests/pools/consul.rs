@@ -285,6 +285,78 @@ fn health_is_that_of_the_services_and_not_of_maintenance() {
 }
 
 #[test]
+fn checks_by_ttl_and_by_script_are_waited_for_and_never_end_the_maintenance() {
+    let dir = tempfile::tempdir().unwrap();
+    let well = dir.path().join("well");
+    fs::write(&well, "").unwrap();
+    let script = json!({ "id": "script", "name": "the script", "args": ["sh", "-c", "test -e \"$0\" || exit 2", well], "interval": "100ms" });
+    let ttl = json!({ "id": "ttl", "name": "the heartbeat", "ttl": "2s", "status": "passing" });
+    let jobs = json!([{ "name": "jobs", "port": 18082, "checks": [script, ttl] }]);
+    let Some(agent) = ConsulAgent::with(false, &jobs) else {
+        return;
+    };
+    let beat = || agent.put("/v1/agent/check/pass/ttl");
+    let pool = pool(
+        "consul",
+        json!({ "address": agent.address(), "services": ["jobs"] }),
+    );
+    let cx = || cx(dir.path());
+    eventually("both checks pass", || {
+        beat();
+        pool.status(&cx()).is_ok_and(|is| is == Membership::In)
+    });
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::Out);
+    // The program that beats is down, as at a boot, and the script finds nothing.
+    fs::remove_file(&well).unwrap();
+    let failing = |what: &str| {
+        let health = pool.health(&cx(), &before).unwrap();
+        matches!(health, Health::Failing(why) if why.starts_with(what))
+    };
+    eventually("the script fails", || {
+        beat();
+        failing("the script")
+    });
+    fs::write(&well, "").unwrap();
+    eventually("the heartbeat is missed", || failing("the heartbeat"));
+    eventually("both pass again", || {
+        beat();
+        pool.health(&cx(), &before).unwrap() == Health::Passing
+    });
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::Out);
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    eventually("it is in again", || {
+        beat();
+        pool.status(&cx()).is_ok_and(|is| is == Membership::In)
+    });
+}
+
+#[test]
+fn several_agents_are_several_pools() {
+    let (Some(one), Some(other)) = (ConsulAgent::start(false), ConsulAgent::start(false)) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let pools = [&one, &other].map(|agent| pool("consul", json!({ "address": agent.address() })));
+    let befores = pools
+        .each_ref()
+        .map(|pool| pool.prepare(&cx(dir.path())).unwrap());
+    pools[0].leave(&cx(dir.path()), &befores[0]).unwrap();
+    becomes(pools[0].as_ref(), dir.path(), Membership::Out);
+    becomes(pools[1].as_ref(), dir.path(), Membership::In);
+    pools[1].leave(&cx(dir.path()), &befores[1]).unwrap();
+    becomes(pools[1].as_ref(), dir.path(), Membership::Out);
+    for (pool, before) in pools.iter().zip(&befores) {
+        assert_eq!(
+            pool.rejoin(&cx(dir.path()), before).unwrap(),
+            Rejoined::Restored
+        );
+        becomes(pool.as_ref(), dir.path(), Membership::In);
+    }
+}
+
+#[test]
 fn services_that_are_gone_are_no_hindrance_and_missing_ones_are_named() {
     let Some(agent) = ConsulAgent::start(false) else {
         return;

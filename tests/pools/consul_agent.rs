@@ -34,12 +34,18 @@ fn binary() -> Option<PathBuf> {
 impl ConsulAgent {
     /// An agent on node `host1` with the service `app` (id `app-1`, a TTL check that passes) and `plain` without any check.
     pub(crate) fn start(acl: bool) -> Option<Self> {
+        Self::with(acl, &json!([]))
+    }
+
+    /// With these services besides, whose checks may be scripts.
+    pub(crate) fn with(acl: bool, besides: &Value) -> Option<Self> {
         let Some(binary) = binary() else {
             not_provided("consul");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
-        let config = json!({
+        let mut config = json!({
+            "enable_local_script_checks": true,
             "performance": { "raft_multiplier": 1 },
             "acl": {
                 "enabled": acl,
@@ -52,6 +58,10 @@ impl ConsulAgent {
                 { "name": "plain", "port": 18081, "token": if acl { MASTER } else { "" } },
             ],
         });
+        if let (Some(all), Some(besides)) = (config["services"].as_array_mut(), besides.as_array())
+        {
+            all.extend(besides.iter().cloned());
+        }
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         let ports = [free_port(), free_port(), free_port()];
         let process = spawn(&binary, &dir, ports, true);

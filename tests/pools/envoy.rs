@@ -6,12 +6,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use drainctl::pools::{Membership, Rejoined};
+use drainctl::world::Root;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::conformance::Fixture;
 use crate::support::{
-    Daemon, ask, cache, cx, eventually, free_port, not_provided, pool, program, read,
+    Daemon, ask, cache, cx, eventually, find, free_port, not_provided, pool, program, read,
 };
 
 struct Envoy {
@@ -30,12 +31,17 @@ fn binary() -> Option<PathBuf> {
 
 impl Envoy {
     fn start(tcp: bool) -> Option<Self> {
+        Self::at(tcp.then(free_port))
+    }
+
+    /// With its admin interface on this port.
+    fn at(admin: Option<u16>) -> Option<Self> {
         let Some(binary) = binary() else {
             not_provided("envoy");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
-        let (admin, web) = (tcp.then(free_port), free_port());
+        let web = free_port();
         let socket =
             |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
         let pipe = json!({ "pipe": { "path": dir.path().join("admin.sock") } });
@@ -107,7 +113,15 @@ fn spawn(binary: &Path, dir: &Path) -> Daemon {
     let id = std::process::id() % 100_000 * 100 + IDS.fetch_add(1, Ordering::Relaxed);
     let mut command = Command::new(binary);
     command
-        .args(["--log-level", "error", "--concurrency", "1", "--base-id"])
+        .args([
+            "--log-level",
+            "error",
+            "--concurrency",
+            "1",
+            "--drain-time-s",
+            "1",
+            "--base-id",
+        ])
         .arg(id.to_string())
         .arg("-c")
         .arg(dir.join("envoy.json"));
@@ -194,8 +208,67 @@ fn a_restarted_envoy_is_in_again() {
 }
 
 #[test]
+fn drained_listeners_stay_open_and_the_process_lives() {
+    let Some(mut envoy) = Envoy::start(false) else {
+        return;
+    };
+    let mut settings = envoy.settings();
+    settings["drain_listeners"] = true.into();
+    let pool = pool("envoy", settings);
+    let dir = tempfile::tempdir().unwrap();
+    let before = pool.prepare(&cx(dir.path())).unwrap();
+    pool.leave(&cx(dir.path()), &before).unwrap();
+    pool.rejoin(&cx(dir.path()), &before).unwrap();
+    // Its drain time is over once every answer says that the connection ends.
+    let closed = || {
+        let (_, stats) = envoy
+            .try_admin("GET", "/stats?filter=web.downstream_cx_drain_close")
+            .unwrap();
+        let count = stats.trim().rsplit(' ').next().unwrap().to_owned();
+        count.parse::<u64>().unwrap()
+    };
+    eventually("connections are drained", || {
+        let before = closed();
+        (0..5).all(|_| envoy.health() == 200) && closed() == before + 5
+    });
+    assert!(envoy.process.is_running());
+    assert_eq!(
+        (envoy.health(), pool.status(&cx(dir.path())).unwrap()),
+        (200, Membership::In)
+    );
+}
+
+#[test]
+fn it_is_found_by_the_ports_that_its_admin_interface_usually_has() {
+    let usual = [9901, 15000, 19000];
+    let free = usual
+        .into_iter()
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let Some(_envoy) = free.and_then(|port| Envoy::at(Some(port))) else {
+        return;
+    };
+    let looked = find("envoy", &Root::host(), &json!({}));
+    let [pool] = &looked.found[..] else {
+        panic!("{looked:?}");
+    };
+    let address = pool.keys[0].1.as_str().unwrap();
+    assert!(
+        usual
+            .iter()
+            .any(|port| address == format!("http://127.0.0.1:{port}"))
+    );
+    assert_eq!(
+        pool.why,
+        format!("Envoy's admin interface answers at {address}")
+    );
+}
+
+#[test]
 fn settings_are_checked_with_their_lines() {
     let read = |text: &str| read("envoy", None, text);
-    assert_eq!(read(""), r#"{"address":"http://127.0.0.1:9901"}"#);
+    assert_eq!(
+        read(""),
+        r#"{"address":"http://127.0.0.1:9901","drain_listeners":false}"#
+    );
     assert!(read("\naddress = \"127.0.0.1:9901\"").starts_with("text:2: address: "));
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use drainctl::pools::{Health, Membership, PoolErrorKind, Rejoined};
+use drainctl::world::Root;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::bad_server::{Answer, BadServer};
 use crate::conformance::Fixture;
 use crate::haproxy_process::Haproxy;
-use crate::support::{becomes, cx, eventually, pool, read};
+use crate::support::{becomes, cx, eventually, find, pool, read};
 
 /// One server in one process, drained; or two servers in two processes, put into maintenance.
 struct Balancers {
@@ -138,16 +139,34 @@ fn a_server_that_haproxy_does_not_have_is_no_member() {
     };
     let before = pool("haproxy", settings).prepare(&cx(dir.path())).unwrap();
     for unknown in ["web/nobody", "nothing/app1"] {
-        let settings = json!({ "socket": "/one.sock", "servers": ["web/app2", unknown] });
-        let pool = pool("haproxy", settings);
+        let of = |servers: &[&str]| {
+            let settings = json!({ "socket": "/one.sock", "servers": servers });
+            pool("haproxy", settings)
+        };
+        // The other one leaves nevertheless.
+        let half = of(&["web/app1", unknown]);
+        let stood = half.prepare(&cx(dir.path())).unwrap();
+        assert!(half.leave(&cx(dir.path()), &stood).is_err());
+        assert_eq!(
+            of(&["web/app1"]).status(&cx(dir.path())).unwrap(),
+            Membership::Out
+        );
+        assert_eq!(
+            half.rejoin(&cx(dir.path()), &stood).unwrap(),
+            Rejoined::Restored
+        );
         for error in [
-            pool.prepare(&cx(dir.path())).unwrap_err(),
-            pool.leave(&cx(dir.path()), &before).unwrap_err(),
-            pool.status(&cx(dir.path())).unwrap_err(),
+            of(&[unknown]).prepare(&cx(dir.path())).unwrap_err(),
+            half.leave(&cx(dir.path()), &before).unwrap_err(),
+            half.status(&cx(dir.path())).unwrap_err(),
         ] {
             assert_eq!(error.kind(), PoolErrorKind::NotMember);
             assert!(error.to_string().contains(unknown), "{error}");
         }
+        assert_eq!(
+            half.rejoin(&cx(dir.path()), &stood).unwrap(),
+            Rejoined::Restored
+        );
     }
 }
 
@@ -170,11 +189,9 @@ fn one_process_that_is_gone_keeps_no_other_in() {
     let Some((dir, process, mut settings)) = one("web/app1") else {
         return;
     };
-    let before = pool("haproxy", settings.clone())
-        .prepare(&cx(dir.path()))
-        .unwrap();
     settings["socket"] = json!(["/two.sock", "/one.sock"]);
     let pool = pool("haproxy", settings);
+    let before = pool.prepare(&cx(dir.path())).unwrap();
     let error = pool.leave(&cx(dir.path()), &before).unwrap_err();
     assert_eq!(error.kind(), PoolErrorKind::Unreachable);
     assert!(error.to_string().contains("/two.sock"), "{error}");
@@ -281,6 +298,34 @@ fn no_answer_crashes_it_and_none_without_the_words_is_out() {
         let status = pool.status(&cx(dir.path()));
         prop_assert!(!matches!(status, Ok(Membership::Out)), "{:?}", status);
     });
+}
+
+#[test]
+fn it_is_found_where_one_of_several_servers_is_this_host() {
+    let Some((dir, _process, _)) = one("web/app1") else {
+        return;
+    };
+    let socket = dir.path().join("one.sock").display().to_string();
+    let looked = find("haproxy", &Root::host(), &json!({}));
+    // Other tests' processes have the same servers, and are of the same pool.
+    let pool = looked.found.iter().find(|pool| {
+        let (_, sockets) = &pool.keys[0];
+        sockets == &json!(socket)
+            || sockets
+                .as_array()
+                .is_some_and(|all| all.contains(&json!(socket)))
+    });
+    let pool = pool.unwrap_or_else(|| panic!("{socket} is not found: {looked:?}"));
+    assert_eq!((pool.name.as_str(), pool.kind()), ("haproxy", "haproxy"));
+    assert_eq!(pool.keys[1], ("servers".to_owned(), json!(["fleet/app1"])));
+    let alone = format!("{socket}: HAProxy sends the backend web to this host alone");
+    assert!(
+        looked
+            .remarks
+            .iter()
+            .any(|remark| remark.starts_with(&alone)),
+        "{looked:?}"
+    );
 }
 
 #[test]

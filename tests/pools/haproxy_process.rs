@@ -8,7 +8,8 @@ use drainctl::world::{Deadline, Root};
 
 use crate::support::{Daemon, GENEROUS, eventually, free_port, not_provided};
 
-/// One process with the backends `web` and `api`, and in each the servers `app1`, `app2` (checked) and `off` (`disabled`).
+/// One process with the backends `web` and `api`, and in each the servers `app1`, `app2` (checked) and `off` (`disabled`), all on this host; and the backend
+/// `fleet` with `app1` here and another elsewhere.
 pub(crate) struct Haproxy {
     dir: PathBuf,
     name: String,
@@ -33,7 +34,8 @@ impl Haproxy {
         let config = format!(
             "global\n stats socket {} mode 600 level admin\n stats socket ipv4@127.0.0.1:{port} level operator\n server-state-file {}\n\
              defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n load-server-state-from-file global\n\
-             backend web\n{backend}backend api\n{backend}",
+             backend web\n{backend}backend api\n{backend}\
+             backend fleet\n server app1 127.0.0.1:1\n server elsewhere 192.0.2.1:1\n",
             path("sock"),
             path("state"),
         );

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use drainctl::config::{PoolSpec, read_alone};
-use drainctl::pools::{self, Context, KINDS, Membership, Pool, PoolError};
+use drainctl::pools::{self, Context, KINDS, Looked, Membership, Pool, PoolError};
 use drainctl::world::http::{Client, Endpoint, Response, Tls};
 use drainctl::world::{Deadline, Root};
 use serde_json::Value;
@@ -44,6 +44,16 @@ pub(crate) fn read(kind: &str, root: Option<&Root>, text: &str) -> String {
         Ok(settings) => settings.to_string(),
         Err(faults) => faults.to_string(),
     }
+}
+
+/// What is found of the type `kind` on the host at `root`.
+pub(crate) fn find(kind: &str, root: &Root, start: &Value) -> Looked {
+    let kind = KINDS.iter().find(|one| one.name == kind).unwrap();
+    let cx = Context {
+        deadline: Deadline::after(GENEROUS),
+        root: root.clone(),
+    };
+    (kind.find.unwrap())(&cx, start)
 }
 
 /// Looks until `seen` holds.
@@ -154,6 +164,10 @@ impl Daemon {
             .spawn()
             .unwrap();
         Self { child, log }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// The hard way.

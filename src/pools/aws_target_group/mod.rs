@@ -22,7 +22,10 @@ use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Context, Health, Kind, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined};
+use super::{
+    Context, Health, Kind, Looked, Membership, Peers, Pool, PoolError, PoolErrorKind, Rejoined,
+};
+use crate::config::FoundPool;
 use crate::world::http::{Endpoint, Tls};
 use elb::{Elb, Seen, Target};
 use metadata::Metadata;
@@ -34,6 +37,7 @@ pub(super) const KIND: Kind = Kind {
     about: "deregisters this host's targets from AWS target groups, and registers them again",
     settings: settings::check,
     build,
+    find: Some(find),
 };
 
 fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {
@@ -43,6 +47,59 @@ fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {
         endpoint: endpoint.transpose().map_err(local)?,
         settings,
         left: Mutex::default(),
+    }))
+}
+
+/// The groups that this instance of EC2 is in. On anything else nobody is asked.
+fn find(cx: &Context, start: &Value) -> Looked {
+    let mut looked = Looked::default();
+    let text = |path: &str| cx.root.read(path, 1 << 10).unwrap_or_default();
+    let is_ec2 = text("/sys/class/dmi/id/sys_vendor").starts_with("Amazon EC2")
+        || text("/sys/class/dmi/id/board_vendor").starts_with("Amazon EC2")
+        || text("/sys/hypervisor/uuid").starts_with("ec2");
+    if !is_ec2 {
+        return looked;
+    }
+    let Ok(settings) = Settings::deserialize(start) else {
+        return looked;
+    };
+    match in_groups(cx, settings) {
+        Ok(None) => {}
+        Ok(Some(pool)) => looked.found.push(pool),
+        Err(error) => looked.remarks.push(format!(
+            "this is an instance of EC2, but its target groups can't be asked for: {error}"
+        )),
+    }
+    looked
+}
+
+fn in_groups(cx: &Context, settings: Settings) -> Result<Option<FoundPool>, PoolError> {
+    let endpoint = settings.endpoint.as_deref().map(Endpoint::parse);
+    let pool = TargetGroups {
+        endpoint: endpoint.transpose().map_err(local)?,
+        settings,
+        left: Mutex::default(),
+    };
+    let own = pool.own(cx, &pool.elb(cx)?, &mut None)?;
+    if own.is_empty() {
+        return Ok(None);
+    }
+    let targets = own.iter().flat_map(|(group, targets)| {
+        targets.iter().map(|seen| {
+            let port = seen.target.port.map(|port| format!(":{port}"));
+            let port = port.unwrap_or_default();
+            format!("{} as {}{port}", name_of(group), seen.target.id)
+        })
+    });
+    let targets: Vec<String> = targets.collect();
+    let arns: Vec<String> = own.into_keys().collect();
+    Ok(Some(FoundPool {
+        name: KIND.name.to_owned(),
+        why: format!(
+            "this instance is in the target groups {}",
+            targets.join(", ")
+        ),
+        keys: vec![("target_groups".to_owned(), arns.into())],
     }))
 }
 
@@ -71,6 +128,12 @@ struct Before {
 impl Before {
     fn read(before: &Value) -> Result<Self, PoolError> {
         Self::deserialize(before).map_err(|error| local(anyhow!("receipt: {error}")))
+    }
+}
+
+impl Before {
+    fn knows(&self, group: &str) -> bool {
+        self.registered.contains_key(group) || self.absent.contains(group)
     }
 }
 
@@ -116,17 +179,34 @@ impl TargetGroups {
         Err(PoolError::new(PoolErrorKind::BadAnswer, what))
     }
 
-    /// This host's targets: in the groups that are named and those that were left; without any of them, wherever it is in.
-    fn own(&self, cx: &Context, elb: &Elb) -> Result<BTreeMap<String, Own>, PoolError> {
+    /// This host's targets: in the groups that are named and those that were left; without any of them, wherever it is in. The first group that is not
+    /// there goes into `missing`; without any other it is an error.
+    fn own(
+        &self,
+        cx: &Context,
+        elb: &Elb,
+        missing: &mut Option<PoolError>,
+    ) -> Result<BTreeMap<String, Own>, PoolError> {
         let names = self.names(cx)?;
         let mut known = self.left().clone();
         known.extend(self.settings.target_groups.iter().cloned());
         if !known.is_empty() {
-            let seen = known.into_iter().map(|group| {
-                let own = own_of(elb, &group, &names)?;
-                Ok((group, own))
-            });
-            return seen.collect();
+            let mut seen = BTreeMap::new();
+            for group in known {
+                match own_of(elb, &group, &names) {
+                    Ok(own) => {
+                        seen.insert(group, own);
+                    }
+                    Err(error) if error.kind() == PoolErrorKind::NotMember => {
+                        missing.get_or_insert(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            return match missing.take_if(|_| seen.is_empty()) {
+                Some(error) => Err(error),
+                None => Ok(seen),
+            };
         }
         let mut found = BTreeMap::new();
         for group in elb.groups(&self.region(cx)?)? {
@@ -169,7 +249,8 @@ fn is_registered(seen: &[Seen], target: &Target) -> bool {
 impl Pool for TargetGroups {
     fn prepare(&self, cx: &Context) -> Result<Value, PoolError> {
         let mut before = Before::default();
-        for (group, own) in self.own(cx, &self.elb(cx)?)? {
+        // A group that is not there keeps us in no other; leaving names it.
+        for (group, own) in self.own(cx, &self.elb(cx)?, &mut None)? {
             let registered: Vec<Target> = own
                 .into_iter()
                 .filter(Seen::is_registered)
@@ -189,6 +270,12 @@ impl Pool for TargetGroups {
         self.left().extend(before.registered.keys().cloned());
         let elb = self.elb(cx)?;
         let mut failed = None;
+        let named = self.settings.target_groups.iter();
+        for group in named.filter(|group| !before.knows(group)) {
+            if let Err(error) = elb.targets(group) {
+                failed.get_or_insert(error);
+            }
+        }
         for (group, targets) in &before.registered {
             // One that somebody has taken out by now is not there to be taken out; and one group that fails keeps us in no other.
             let left = elb.targets(group).and_then(|seen| {
@@ -209,7 +296,11 @@ impl Pool for TargetGroups {
     }
 
     fn status(&self, cx: &Context) -> Result<Membership, PoolError> {
-        let own = self.own(cx, &self.elb(cx)?)?;
+        let mut missing = None;
+        let own = self.own(cx, &self.elb(cx)?, &mut missing)?;
+        if let Some(error) = missing {
+            return Err(error);
+        }
         Ok(if own.is_empty() {
             Membership::NotMember
         } else if own.values().flatten().any(Seen::is_registered) {
@@ -258,9 +349,14 @@ impl Pool for TargetGroups {
         if !before.absent.is_empty() {
             let names = self.names(cx)?;
             for group in &before.absent {
-                if !own_of(&elb, group, &names)?.iter().any(Seen::is_registered) {
-                    let name = name_of(group);
-                    others.push(format!("{name}: not registered before the drain"));
+                match own_of(&elb, group, &names) {
+                    Ok(own) if own.iter().any(Seen::is_registered) => {}
+                    Ok(_) => others.push(format!(
+                        "{}: not registered before the drain",
+                        name_of(group)
+                    )),
+                    Err(error) if error.kind() == PoolErrorKind::NotMember => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -274,7 +370,7 @@ impl Pool for TargetGroups {
     fn peers(&self, cx: &Context) -> Result<Peers, PoolError> {
         let (elb, names) = (self.elb(cx)?, self.names(cx)?);
         let mut peers = Peers::Untold;
-        for (group, own) in self.own(cx, &elb)? {
+        for (group, own) in self.own(cx, &elb, &mut None)? {
             if !own.iter().any(Seen::is_registered) {
                 continue;
             }

@@ -30,6 +30,7 @@ pub(super) const KIND: Kind = Kind {
     about: "sets the node or its services into maintenance at the local Consul agent",
     settings: settings::check,
     build,
+    find: None,
 };
 
 fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {

@@ -6,6 +6,7 @@
 //! HAProxy keeps no reason with a state. What was forced when we came is somebody else's, and so is anything but exactly what we set. After a
 //! reload it has forgotten all of it, unless `load-server-state-from-file` is in use.
 
+mod find;
 mod runtime;
 mod settings;
 
@@ -28,6 +29,7 @@ pub(super) const KIND: Kind = Kind {
     about: "drains this host's servers over HAProxy's runtime socket",
     settings: settings::check,
     build,
+    find: Some(find::find),
 };
 
 fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {
@@ -144,7 +146,7 @@ impl Pool for Haproxy {
             leave: self.leave,
             sockets: BTreeMap::new(),
         };
-        self.for_each(cx, |socket, _, server, seen| {
+        let all = self.for_each(cx, |socket, _, server, seen| {
             let seen = known(socket, server, seen)?;
             let stood = ServerBefore {
                 admin: seen.admin.0,
@@ -153,8 +155,14 @@ impl Pool for Haproxy {
             let servers = before.sockets.entry(socket.to_owned()).or_default();
             servers.insert(server.to_owned(), stood);
             Ok(())
-        })?;
-        serde_json::to_value(before).map_err(local)
+        });
+        match all {
+            // A process that is gone, or a server that is named wrongly, keeps us in nowhere else; leaving names it.
+            Err(error) if before.sockets.is_empty() || error.kind() == PoolErrorKind::TimedOut => {
+                Err(error)
+            }
+            _ => serde_json::to_value(before).map_err(local),
+        }
     }
 
     fn leave(&self, cx: &Context, before: &Value) -> Result<(), PoolError> {

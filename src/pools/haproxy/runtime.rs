@@ -13,6 +13,9 @@ use crate::world::dial::Address;
 /// The most that is read of one answer, in bytes: a line a server of one backend.
 const MOST: usize = 8 << 20;
 
+/// Asks for the servers of all backends.
+const ALL: &str = "show servers state";
+
 /// Forced into maintenance: `set server … state maint`, `disable server`, `disabled` in the config, an agent's "maint".
 const FMAINT: u32 = 0x01;
 /// Forced to drain: `set server … state drain`, an agent's "drain".
@@ -124,6 +127,27 @@ impl Runtime<'_> {
             servers.insert(name.to_owned(), server);
         }
         Ok(servers)
+    }
+
+    /// The servers of all backends, each with its address.
+    pub(super) fn addresses(&self) -> Result<BTreeMap<String, Vec<(String, String)>>, PoolError> {
+        let answer = self.ask(ALL)?;
+        let bad = |what: &str| self.error(PoolErrorKind::BadAnswer, ALL, what);
+        let table = answer
+            .strip_prefix("1\n")
+            .ok_or_else(|| bad("not the table of servers in its version 1"))?;
+        let states = Table::read(table, |row| row.split(' ').map(str::to_owned).collect());
+        let mut backends: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+        for row in states.rows() {
+            let (Some(backend), Some(name), Some(address)) =
+                (row.get("be_name"), row.get("srv_name"), row.get("srv_addr"))
+            else {
+                return Err(bad("columns are missing in it"));
+            };
+            let server = (name.to_owned(), address.to_owned());
+            backends.entry(backend.to_owned()).or_default().push(server);
+        }
+        Ok(backends)
     }
 
     /// Forces a state on a server, or lifts what is forced. `server` is `backend/name`.

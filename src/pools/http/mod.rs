@@ -21,6 +21,7 @@ pub(super) const KIND: Kind = Kind {
     about: "makes the requests of a registry's or a deploy API that the config describes",
     settings: settings::check,
     build,
+    find: None,
 };
 
 fn build(settings: &Value) -> Result<Box<dyn Pool>, PoolError> {
