@@ -6,6 +6,8 @@ use std::process::Child;
 use anyhow::{Context, Result};
 
 use crate::consul::{ADDRESS as REGISTRY, SERVICE};
+use crate::enter::Parts;
+use crate::envoy;
 use crate::net::Port;
 
 /// The last part of the balancer's address.
@@ -13,10 +15,16 @@ pub(crate) const LAST: u8 = 3;
 /// What HAProxy writes.
 const LOG: &str = "haproxy.log";
 
-/// HAProxy, which learns its servers from Consul's DNS and from nothing else: no checks of its own, no second try. Or the other way round.
+/// The port of HAProxy's runtime socket.
+const ORDERS: u16 = 9999;
+/// The backend whose servers stand in the config.
+const FIXED: &str = "fixed-app";
+
+/// HAProxy, which learns its servers from Consul's DNS and from nothing else: no checks of its own, no second try. Or the other way round, or
+/// another balancer in its place.
 #[derive(Debug)]
 pub struct Balancer {
-    haproxy: Child,
+    process: Child,
     port: Port,
     dir: PathBuf,
     /// Where it sends requests from.
@@ -32,7 +40,7 @@ impl Balancer {
     /// If it can't be started.
     pub fn start(port: &Port, dir: &Path) -> Result<Self> {
         Ok(Self {
-            haproxy: spawn(port, dir, &from_registry())?,
+            process: spawn(port, dir, &from_registry())?,
             port: port.clone(),
             dir: dir.to_owned(),
             address: port.address.clone(),
@@ -44,16 +52,64 @@ impl Balancer {
     ///
     /// # Errors
     /// If it can't be started.
-    pub fn rely_on_checks(&mut self, servers: &[(&str, String)]) -> Result<()> {
+    pub fn rely_on_checks(&mut self, servers: &[(String, String)]) -> Result<()> {
         self.end();
-        self.haproxy = spawn(&self.port, &self.dir, &checked(servers))?;
+        self.process = spawn(&self.port, &self.dir, &checked(servers))?;
         Ok(())
+    }
+
+    /// Starts it anew with these servers, to which it sends until its runtime socket says otherwise: no checks, one try.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn rely_on_orders(&mut self, servers: &[(String, String)]) -> Result<()> {
+        self.end();
+        let backend = format!(
+            "backend {FIXED}\n    balance roundrobin\n{}",
+            fixed(servers)
+        );
+        self.process = spawn(&self.port, &self.dir, &backend)?;
+        Ok(())
+    }
+
+    /// Starts it anew: it sends one half of the requests where Consul's DNS says, and the other to these servers, as with
+    /// [`Balancer::rely_on_orders`].
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn rely_on_both(&mut self, servers: &[(String, String)]) -> Result<()> {
+        self.end();
+        let backends = format!(
+            "{}backend {FIXED}\n    balance roundrobin\n{}",
+            from_registry(),
+            fixed(servers)
+        );
+        self.process = spawn(&self.port, &self.dir, &backends)?;
+        Ok(())
+    }
+
+    /// Puts Envoy in its place, which follows Consul's DNS and nothing else.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn become_envoy(&mut self, parts: &Parts) -> Result<()> {
+        self.end();
+        self.process = envoy::spawn(parts, &self.port, &self.dir, LOG)?;
+        Ok(())
+    }
+
+    /// Where its runtime socket is, and what a server of [`Balancer::rely_on_both`] or [`Balancer::rely_on_orders`] is called there.
+    pub fn orders(&self, server: &str) -> (String, String) {
+        (
+            format!("{}:{ORDERS}", self.address),
+            format!("{FIXED}/{server}"),
+        )
     }
 
     fn end(&mut self) {
         // Errors say that it is gone already.
-        let _gone = self.haproxy.kill();
-        let _ended = self.haproxy.wait();
+        let _gone = self.process.kill();
+        let _ended = self.process.wait();
     }
 
     /// What it logged of requests that did not end well.
@@ -74,9 +130,9 @@ impl Drop for Balancer {
     }
 }
 
-fn spawn(port: &Port, dir: &Path, backend: &str) -> Result<Child> {
+fn spawn(port: &Port, dir: &Path, backends: &str) -> Result<Child> {
     let config = dir.join("haproxy.cfg");
-    fs::write(&config, settings(&port.address, backend))?;
+    fs::write(&config, settings(&port.address, backends))?;
     let log = File::create(dir.join(LOG))?;
     port.command(&["haproxy", "-db", "-f"])
         .arg(config)
@@ -90,6 +146,8 @@ fn spawn(port: &Port, dir: &Path, backend: &str) -> Result<Child> {
 fn from_registry() -> String {
     format!(
         "\
+backend app
+    balance roundrobin
     retries 0
     no option redispatch
     server-template app 4 _{SERVICE}._tcp.service.consul resolvers consul resolve-prefer ipv4 init-addr none
@@ -97,23 +155,54 @@ fn from_registry() -> String {
     )
 }
 
-/// Checks at HAProxy's own pace and its usual tries; names and addresses with ports.
-fn checked(servers: &[(&str, String)]) -> String {
-    let mut text = String::from(
-        "    retries 3\n    option redispatch\n    option httpchk GET /health\n    default-server check inter 2s fall 3 rise 2\n",
-    );
+/// One try, and nobody to ask but the operators of the runtime socket.
+fn fixed(servers: &[(String, String)]) -> String {
+    format!(
+        "    retries 0\n    no option redispatch\n{}",
+        lines(servers)
+    )
+}
+
+fn lines(servers: &[(String, String)]) -> String {
+    let mut text = String::new();
     for (name, address) in servers {
         let _infallible = writeln!(text, "    server {name} {address}");
     }
     text
 }
 
-fn settings(address: &str, backend: &str) -> String {
+/// Checks at HAProxy's own pace and its usual tries; names and addresses with ports.
+fn checked(servers: &[(String, String)]) -> String {
+    format!(
+        "\
+backend app
+    balance roundrobin
+    retries 3
+    option redispatch
+    option httpchk GET /health
+    default-server check inter 2s fall 3 rise 2
+{}",
+        lines(servers)
+    )
+}
+
+/// The backends are `app`, [`FIXED`], or both; both have one half each.
+fn settings(address: &str, backends: &str) -> String {
+    let fixed = backends.contains(&format!("backend {FIXED}\n"));
+    let app = backends.contains("backend app\n");
+    let choice = match (app, fixed) {
+        (true, true) => {
+            format!("use_backend {FIXED} if {{ rand(2) eq 0 }}\n    default_backend app")
+        }
+        (true, false) => "default_backend app".to_owned(),
+        _ => format!("default_backend {FIXED}"),
+    };
     format!(
         "\
 global
     log stdout format raw local0
     maxconn 2000
+    stats socket ipv4@{address}:{ORDERS} level admin
     nbthread 1
 defaults
     mode http
@@ -136,9 +225,7 @@ resolvers consul
     hold obsolete 0s
 frontend web
     bind {address}:80
-    default_backend app
-backend app
-    balance roundrobin
-{backend}"
+    {choice}
+{backends}"
     )
 }

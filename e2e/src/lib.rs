@@ -16,6 +16,8 @@ pub mod command;
 pub mod consul;
 /// The namespaces around the lab, and what is left of dead runs.
 pub mod enter;
+/// Envoy, in the balancer's place.
+mod envoy;
 /// The figures that the cases leave for the table at the end.
 pub mod figures;
 /// A booted host.

@@ -97,6 +97,16 @@ impl Site {
         Ok(site)
     }
 
+    /// The hosts as a balancer's servers: names, and addresses with the programs' port.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(String, String)> {
+        let server = |host: &Host| {
+            let address = format!("{}:{}", host.port.address, programs::PORT);
+            (host.name.clone(), address)
+        };
+        self.hosts.iter().map(server).collect()
+    }
+
     /// The host that the cases act on.
     pub fn first(&mut self) -> &mut Host {
         &mut self.hosts[0]

@@ -19,11 +19,7 @@ pub(crate) const CASES: &[(&str, Case)] = &[
 /// whose unit throws all rules away when it stops.
 fn site(parts: &Parts) -> Result<Site> {
     let mut site = Site::start(parts, &[Program::Plain, Program::Gunicorn], Tokens::Ignored)?;
-    let servers: Vec<(&str, String)> = site
-        .hosts
-        .iter()
-        .map(|host| (host.name.as_str(), format!("{}:{PORT}", host.port.address)))
-        .collect();
+    let servers = site.servers();
     site.balancer.rely_on_checks(&servers)?;
     let host = &site.hosts[0];
     host.exec(&["systemctl", "enable", "--now", "nftables.service"])?;

@@ -12,6 +12,7 @@ mod locals;
 mod long;
 mod newer;
 mod order;
+mod pools;
 mod quiet;
 mod registry;
 mod rehearse;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         registry::CASES,
         broken::CASES,
         firewall::CASES,
+        pools::CASES,
         locals::CASES,
         quiet::CASES,
         control::CASES,
