@@ -8,6 +8,7 @@ use crate::drain::Report;
 use crate::drain::control::{Answer, ControlError, Now, Request, ask};
 use crate::drain::event::Phase;
 use crate::receipts::{self, Run};
+use crate::report::screen::Screen;
 use crate::world::{Deadline, Root};
 use crate::{exit, report};
 
@@ -43,9 +44,13 @@ pub(super) fn watch(root: &Root, json: bool) -> anyhow::Result<u8> {
     let Some(mut seen) = now(root)? else {
         return Err(ControlError::NoDrain.into());
     };
-    let mut screen = Screen::new(json);
+    let mut view = View::new(json);
     loop {
-        screen.show(&seen)?;
+        match view.show(&seen) {
+            // Nobody watches any more.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(exit::OK),
+            shown => shown?,
+        }
         thread::sleep(PACE);
         match now(root)? {
             // Another one may have begun.
@@ -53,9 +58,10 @@ pub(super) fn watch(root: &Root, json: bool) -> anyhow::Result<u8> {
             _ => break,
         }
     }
-    screen.clear()?;
     if !json {
-        for line in last_words(root, &seen.id) {
+        let words = last_words(root, &seen.id);
+        view.clear()?;
+        for line in words {
             say!("{line}");
         }
     }
@@ -84,52 +90,53 @@ fn last_words(root: &Root, id: &str) -> Vec<String> {
 }
 
 /// Where it is shown.
-struct Screen {
+struct View {
     json: bool,
     terminal: bool,
-    drawn: usize,
+    screen: Screen,
     said: Option<(Instant, Phase)>,
 }
 
-impl Screen {
+impl View {
     fn new(json: bool) -> Self {
+        // What a terminal calls itself that can't move its cursor (terminfo's `dumb`).
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             json,
-            terminal: !json && io::stdout().is_terminal(),
-            drawn: 0,
+            terminal: !json && !dumb && io::stdout().is_terminal(),
+            screen: Screen::default(),
             said: None,
         }
     }
 
     fn show(&mut self, now: &Now) -> io::Result<()> {
         if self.json {
-            return writeln!(io::stdout(), "{}", serde_json::to_string(now)?);
+            return write(&format!("{}\n", serde_json::to_string(now)?));
         }
         if self.terminal {
-            let (columns, rows) = size();
-            let lines = fit(&report::now::lines(now), columns, rows);
-            self.clear()?;
-            self.drawn = lines.len();
-            return writeln!(io::stdout(), "{}", lines.join("\n"));
+            let lines = report::now::lines(now);
+            return write(&self.screen.frame(&lines, size()));
         }
         let due = self
             .said
             .is_none_or(|(when, phase)| when.elapsed() >= EVERY || phase != now.phase);
         if due {
             self.said = Some((Instant::now(), now.phase));
-            writeln!(io::stdout(), "{}", report::now::headline(now))?;
+            return write(&format!("{}\n", report::now::headline(now)));
         }
         Ok(())
     }
 
-    /// Takes away what was drawn.
     fn clear(&mut self) -> io::Result<()> {
-        match std::mem::take(&mut self.drawn) {
-            0 => Ok(()),
-            // Up to the first of the lines, and everything from there on away (ECMA-48: CPL, ED).
-            drawn => write!(io::stdout(), "\x1b[{drawn}F\x1b[J"),
-        }
+        write(&self.screen.clear())
     }
+}
+
+/// At once, so that a terminal shows no half of it.
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn size() -> (usize, usize) {
@@ -137,37 +144,4 @@ fn size() -> (usize, usize) {
     let known = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
     let (columns, rows) = known.map_or((COLUMNS, ROWS), |size| (size.ws_col, size.ws_row));
     (columns.into(), rows.into())
-}
-
-/// As much as fits without a line being broken: that would spoil the redrawing.
-fn fit(lines: &[String], columns: usize, rows: usize) -> Vec<String> {
-    let cut = |line: &String| {
-        if line.chars().count() < columns {
-            return line.clone();
-        }
-        let mut short: String = line.chars().take(columns.saturating_sub(2)).collect();
-        short.push('…');
-        short
-    };
-    lines.iter().take(rows.saturating_sub(1)).map(cut).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_drawn_never_breaks_a_line_or_scrolls() {
-        let lines = [
-            "é".repeat(200),
-            "short".to_owned(),
-            "x".repeat(79),
-            "last".to_owned(),
-        ];
-        let drawn = fit(&lines, 80, 4);
-        assert_eq!(drawn.len(), 3);
-        assert!(drawn.iter().all(|line| line.chars().count() < 80));
-        assert!(drawn[0].ends_with('…'));
-        assert_eq!(drawn[2], "x".repeat(79));
-    }
 }

@@ -14,6 +14,8 @@ pub mod metrics;
 pub mod now;
 #[cfg(test)]
 pub(crate) mod sample;
+/// Lines that are redrawn in place.
+pub mod screen;
 mod words;
 
 use std::io::IsTerminal;

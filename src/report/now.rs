@@ -2,18 +2,24 @@
 
 use super::words;
 use crate::drain::control::Now;
+use crate::text::middle_cut;
 
 /// A look this old is said to be.
 const RECENT: u64 = 1;
+/// A program's name is longer only at the cost of why it holds, on a line of 80 columns.
+const MOST_PROGRAM: usize = 20;
+/// So is an address.
+const MOST_PEER: usize = 30;
 
-/// One line: `settling, 3 in flight (app 3), oldest 12 s; 4 min 2 s left`.
+/// One line: `settling, 4 min 2 s left; 3 in flight (app 3), oldest 12 s`.
 #[must_use]
 pub fn headline(now: &Now) -> String {
     let in_flight = match &now.looked {
         Some(looked) => words::in_flight(looked),
         None => "what is in flight is unknown".to_owned(),
     };
-    format!("{}, {in_flight}; {} left", now.phase, words::age(now.left))
+    // What is known to be short comes first: the end of a line may be lost.
+    format!("{}, {} left; {in_flight}", now.phase, words::age(now.left))
 }
 
 /// What it does, how its pools stand, and what holds it.
@@ -47,8 +53,8 @@ pub fn lines(now: &Now) -> Vec<String> {
         lines.extend(looked.held.iter().map(|held| {
             format!(
                 "holds    {}  {}  {}: {}",
-                held.program,
-                held.peer,
+                middle_cut(&held.program, MOST_PROGRAM),
+                middle_cut(&held.peer.to_string(), MOST_PEER),
                 words::age(held.age),
                 held.verdict
             )
@@ -109,7 +115,7 @@ mod tests {
             notes: Vec::new(),
         };
         insta::assert_snapshot!(lines(&now).join("\n"), @r"
-        drain    waiting, 40 in flight (app 40), oldest 1 min 12 s; 3 min 45 s left
+        drain    waiting, 3 min 45 s left; 40 in flight (app 40), oldest 1 min 12 s
                  for 1 min 15 s (poweroff), 20260101T000000000-7
         pool     consul (consul): out, it says so itself
         pool     other (consul): connection refused

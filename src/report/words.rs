@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use crate::drain::event::{Held, Looked, PoolReport, PoolStep, Report};
 use crate::drain::{Cause, Outcome};
+use crate::text::middle_cut;
+
+/// So many programs are named on one line.
+const MOST_PROGRAMS: usize = 4;
+/// With so many characters of their names.
+const MOST_NAME: usize = 24;
 
 /// A duration as people say it: `850 ms`, `4.2 s`, `3 min 5 s`.
 #[must_use]
@@ -49,11 +55,16 @@ pub fn in_flight(looked: &Looked) -> String {
     if looked.busy == 0 {
         return "nothing in flight".to_owned();
     }
-    let programs: Vec<String> = looked
+    let mut programs: Vec<String> = looked
         .programs
         .iter()
-        .map(|(name, count)| format!("{name} {count}"))
+        .take(MOST_PROGRAMS)
+        .map(|(name, count)| format!("{} {count}", middle_cut(name, MOST_NAME)))
         .collect();
+    match looked.programs.len().saturating_sub(MOST_PROGRAMS) {
+        0 => {}
+        others => programs.push(format!("{others} others")),
+    }
     let oldest = looked
         .oldest()
         .map(|oldest| format!(", oldest {}", age(oldest)))
