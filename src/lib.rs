@@ -18,6 +18,8 @@ pub mod drain;
 pub mod evidence;
 /// Exit codes, the one place where an outcome or error becomes a number.
 pub mod exit;
+/// Who may be out at once: the slots that a fleet shares.
+pub mod fleet;
 /// Man pages and completions.
 pub mod paper;
 /// The places that send this host traffic.

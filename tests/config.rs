@@ -43,6 +43,16 @@ fn shown(settings: &Settings) -> String {
             pool.name, pool.kind, pool.limit, pool.settings
         );
     }
+    if let Some(fleet) = &settings.fleet {
+        let _ = writeln!(text, "{fleet:?}");
+    }
+    for one in &settings.stand_ins {
+        let _ = writeln!(
+            text,
+            "stand-in {} for {:?} type {} {}",
+            one.pool.name, one.covers, one.pool.kind, one.pool.settings
+        );
+    }
     text
 }
 

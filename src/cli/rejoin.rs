@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config;
-use crate::drain::{Outcome, Target, rejoin};
+use crate::drain::{Outcome, Target, rejoin, slot};
 use crate::exit;
 use crate::pools::Rejoined;
 use crate::receipts::{Lock, Locked, Receipt, Run, Store};
@@ -46,6 +46,10 @@ impl Rejoin {
             } else {
                 undo_locked(root, lock)
             };
+        }
+        // The programs may take their time; the slot must not end meanwhile.
+        if let Err(error) = slot::renew(root, &Store::open(root)?, Deadline::after(LOCK)) {
+            say!("fleet: the slot may be lost: {error:#}");
         }
         // What is undone comes from the receipts; of the config only the check counts, and a fault in it does not.
         let settings = config::load_or_last_good(root).0;
@@ -89,6 +93,7 @@ pub(super) fn one_by_one(
             code = tell(root, &store, ready, &say);
         }
         if code == exit::OK && said.is_empty() {
+            code = give_back(root, &Store::open(state)?, &say);
             // A drain that was killed is over with that: the next one is another, with a deadline of its own.
             Run::forget(state)?;
             return Ok(code);
@@ -135,12 +140,28 @@ fn undo_locked(root: &Root, _lock: Lock) -> anyhow::Result<u8> {
 pub(super) fn put_back(root: &Root, state: &Root, say: impl Fn(&str)) -> anyhow::Result<u8> {
     let store = Store::open(state)?;
     let receipts = store.book().map(|book| book.receipts).unwrap_or_default();
-    let code = tell(root, &store, receipts, say);
+    let mut code = tell(root, &store, receipts, &say);
+    if code == exit::OK {
+        code = give_back(root, &store, say);
+    }
     if code == exit::OK {
         // A drain that was killed is over with that: the next one is another, with a deadline of its own.
         Run::forget(state)?;
     }
     Ok(code)
+}
+
+/// Gives the slot of the fleet back, where one is held; a code. The others may go only once this host serves again.
+fn give_back(root: &Root, store: &Store, say: impl Fn(&str)) -> u8 {
+    match slot::give_back(root, store, Deadline::after(UNDO)) {
+        Ok(true) => say("fleet: the slot is given back"),
+        Ok(false) => {}
+        Err(error) => {
+            tell!("fleet: the slot is still held: {error:#}");
+            return exit::FAILED;
+        }
+    }
+    exit::OK
 }
 
 /// Uses these receipts, and says what came of each; a code.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -18,7 +19,7 @@ use crate::probes::Asked;
 use crate::receipts::{self, Book, Run, Store};
 use crate::systemd::{self, HOOK, REJOIN, UnitState};
 use crate::world::{Deadline, Root};
-use crate::{drain, exit, pools, report};
+use crate::{drain, exit, fleet, pools, report, text};
 
 /// What a drain would wait for right now, and what stands ready for it; while one runs, what that one sees.
 ///
@@ -31,6 +32,9 @@ pub(super) struct Status {
     /// As one JSON object.
     #[arg(long)]
     json: bool,
+    /// Who holds the slots of the fleet, since when and why.
+    #[arg(long, conflicts_with = "watch")]
+    fleet: bool,
     /// Show the drain that is running until it ends.
     #[arg(long)]
     watch: bool,
@@ -74,6 +78,9 @@ impl Status {
         if self.watch {
             return watch::watch(root, self.json);
         }
+        if self.fleet {
+            return fleet(root, self.json);
+        }
         // The drain's own view, also where the config is broken by now or PID 1 can't be asked any more.
         if let Some(now) = watch::now(root)? {
             if self.json {
@@ -97,6 +104,57 @@ impl Status {
         }
         Ok(exit::OK)
     }
+}
+
+/// The slots as their keeper sees them, and this host's own.
+fn fleet(root: &Root, json: bool) -> anyhow::Result<u8> {
+    let settings = config::load(root)?.settings.fleet;
+    let settings =
+        settings.context("no [fleet] is configured: any number of hosts may be out at once")?;
+    let cx = pools::Context {
+        deadline: Deadline::after(LIMIT),
+        root: root.clone(),
+    };
+    let view = fleet::build(&settings.spec)?.view(&cx)?;
+    let ours = Store::open(root)?.slot();
+    if json {
+        let seen = json!({ "fleet": view, "ours": ours });
+        say!("{}", serde_json::to_string_pretty(&seen)?);
+        return Ok(exit::OK);
+    }
+    let ours = ours.as_ref();
+    match (&view.holders, view.slots) {
+        (Some(holders), Some(slots)) => {
+            say!(
+                "fleet    {}: {} of {slots} slots held",
+                view.group,
+                holders.len()
+            );
+            for held in holders {
+                let own = ours.is_some_and(|slot| slot.ticket == held.ticket);
+                let own = if own { " (this host)" } else { "" };
+                match &held.who {
+                    Some(who) => say!(
+                        "held     {}{own} since {} ({}), drain {}",
+                        text::one_line(&who.host, 100),
+                        who.since.strftime("%Y-%m-%d %H:%M:%S UTC"),
+                        report::cause(who.cause),
+                        text::one_line(&who.drain, 100)
+                    ),
+                    None => say!("held     by another program{own}: {}", held.ticket),
+                }
+            }
+        }
+        _ => say!(
+            "fleet    {}: its server does not say who holds slots",
+            view.group
+        ),
+    }
+    if let Some(slot) = ours {
+        let since = slot.since.strftime("%Y-%m-%d %H:%M:%S UTC");
+        say!("this     host asked for its slot at {since}; `drainctl rejoin` gives it back");
+    }
+    Ok(exit::OK)
 }
 
 impl Facts {
@@ -265,7 +323,14 @@ impl Facts {
                 run.phase
             );
         }
-        if let Some(book) = &self.receipts {
+        let book = self.receipts.as_ref();
+        if let Some(slot) = book.and_then(|book| book.slot.as_ref()) {
+            say!(
+                "slot     of the fleet held since {}; `drainctl rejoin` gives it back",
+                slot.since.strftime("%Y-%m-%d %H:%M:%S UTC")
+            );
+        }
+        if let Some(book) = book.filter(|book| !book.receipts.is_empty()) {
             let pools: Vec<&str> = book
                 .receipts
                 .iter()

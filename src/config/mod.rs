@@ -8,6 +8,7 @@ mod check;
 pub mod duration;
 mod fault;
 mod files;
+mod fleet;
 mod last_good;
 mod merge;
 mod network;
@@ -15,6 +16,7 @@ mod policy;
 mod read;
 mod section;
 mod settings;
+mod stand_in;
 mod template;
 mod typed;
 mod words;
@@ -26,8 +28,8 @@ pub use network::{Ignore, Network};
 pub use policy::{Policies, Policy};
 pub use section::{Section, read_alone};
 pub use settings::{
-    Deadlines, GuardSettings, POOL_LIMIT, PoolSpec, ProbeSpec, RejoinSettings, ReportSettings,
-    Settings, SettleSettings, WatchSettings,
+    Deadlines, FleetSettings, GuardSettings, POOL_LIMIT, PoolSpec, ProbeSpec, RejoinSettings,
+    ReportSettings, Settings, SettleSettings, StandIn, WatchSettings,
 };
 pub use template::{DEFAULTS, Found, FoundPool, template};
 

@@ -12,9 +12,9 @@ use super::fault::{Fault, Nature};
 use super::files::Source;
 use super::merge::{Map, merged, moved};
 use super::section::{Located, Section, line_at};
-use super::settings::{GuardSettings, Settings, default_pools};
-use super::typed;
+use super::settings::{GuardSettings, Settings, default_pools, default_stand_ins};
 use super::words::printable;
+use super::{fleet, stand_in, typed};
 use crate::world::Root;
 
 /// What came out of the sources.
@@ -87,8 +87,8 @@ struct Top {
     units: Vec<String>,
 }
 
-const TABLES: [&str; 9] = [
-    "deadline", "hold", "settle", "watch", "rejoin", "guard", "report", "pool", "probe",
+const TABLES: [&str; 10] = [
+    "deadline", "hold", "settle", "watch", "rejoin", "guard", "fleet", "report", "pool", "probe",
 ];
 
 fn interpret<'a>(
@@ -104,8 +104,9 @@ fn interpret<'a>(
         watch,
         rejoin,
         guard,
+        fleet,
         report,
-        pools,
+        mut pools,
         probes,
     ] = TABLES.map(|name| {
         let found = table
@@ -134,10 +135,20 @@ fn interpret<'a>(
     );
     let report = section(report, root, check::report, &mut faults);
 
+    let fleet = (!fleet.table.is_empty())
+        .then(|| fleet::read(fleet, &deadline, root, &mut faults))
+        .flatten();
+
     let longest = deadline.shutdown.max(deadline.restart);
-    let mut found = typed::read(pools, &typed::POOLS, longest, root, &mut faults);
+    let any_pool = !pools.table.is_empty();
+    let covers = stand_in::take(&mut pools, root, &mut faults);
+    let all = typed::read(pools, &typed::POOLS, longest, root, &mut faults);
+    let (mut found, mut stand_ins) = stand_in::split(all, covers);
     if found.is_empty() {
         found = default_pools();
+    }
+    if !any_pool {
+        stand_ins = default_stand_ins();
     }
     let settings = Settings {
         units,
@@ -148,7 +159,9 @@ fn interpret<'a>(
         rejoin,
         guard,
         report,
+        fleet,
         pools: found,
+        stand_ins,
         probes: typed::read(probes, &typed::PROBES, longest, root, &mut faults),
     };
     (settings, faults)
@@ -257,7 +270,7 @@ mod tests {
     fn the_documented_examples_are_valid() {
         let settings = examples();
         assert!(settings.rejoin.check.is_some());
-        let kinds: BTreeSet<&str> = settings.pools.iter().map(|p| p.kind.as_str()).collect();
+        let kinds: BTreeSet<&str> = settings.ways().map(|p| p.kind.as_str()).collect();
         assert_eq!(
             kinds.len(),
             pools::KINDS.len(),
@@ -274,7 +287,7 @@ mod tests {
     #[test]
     fn every_key_of_every_pool_and_probe_is_documented() {
         let examples = examples();
-        let pools = examples.pools.iter().map(|pool| &pool.settings);
+        let pools = examples.ways().map(|pool| &pool.settings);
         let probes = examples.probes.iter().map(|probe| &probe.settings);
         for settings in pools.chain(probes) {
             for key in settings.as_object().unwrap().keys() {

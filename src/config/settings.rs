@@ -9,6 +9,7 @@ use super::duration;
 use super::network::{Ignore, Network};
 use super::policy::{Policies, Policy};
 use super::section::read_alone;
+use crate::fleet::FleetSpec;
 use crate::pools::KINDS;
 
 /// How long leaving a pool may take where its table does not say.
@@ -17,6 +18,9 @@ pub const POOL_LIMIT: Duration = Duration::from_secs(15);
 pub(super) const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// The only pool where none is configured: a file that a balancer's check looks for.
 const DEFAULT_POOL: &str = "health-file";
+
+/// Stands in for it where the traffic does not stop: no balancer may look at the file.
+const DEFAULT_STAND_IN: &str = "firewall";
 
 /// Everything that can be set, checked, with defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +39,14 @@ pub struct Settings {
     pub rejoin: RejoinSettings,
     /// Who has to stay.
     pub guard: GuardSettings,
+    /// Who may be out at once; nothing where nobody is asked.
+    pub fleet: Option<FleetSettings>,
     /// What is told of a drain that has ended.
     pub report: ReportSettings,
     /// The pools, in the order of their names; never empty.
     pub pools: Vec<PoolSpec>,
+    /// Who leaves where one of them can't be left, in the order in which they are preferred.
+    pub stand_ins: Vec<StandIn>,
     /// What is asked beside the sockets, in the order of their names.
     pub probes: Vec<ProbeSpec>,
 }
@@ -53,25 +61,56 @@ impl Default for Settings {
             watch: WatchSettings::default(),
             rejoin: RejoinSettings::default(),
             guard: GuardSettings::default(),
+            fleet: None,
             report: ReportSettings::default(),
             pools: default_pools(),
+            stand_ins: default_stand_ins(),
             probes: Vec::new(),
         }
     }
 }
 
 impl Settings {
+    /// The pools and those that stand in for them.
+    pub fn ways(&self) -> impl Iterator<Item = &PoolSpec> {
+        let others = self.stand_ins.iter().map(|one| &one.pool);
+        self.pools.iter().chain(others)
+    }
+
+    /// The pool or stand-in of that name.
+    #[must_use]
+    pub fn way(&self, name: &str) -> Option<&PoolSpec> {
+        self.ways().find(|spec| spec.name == name)
+    }
+
     /// A drain by hand is not refused, and waits for nobody.
     pub fn force(&mut self) {
         self.guard.by_hand = Policy::WARN;
+        if let Some(fleet) = &mut self.fleet {
+            fleet.policies.by_hand = Policy::WARN;
+        }
     }
 }
 
 /// The pools where none is configured.
 pub(super) fn default_pools() -> Vec<PoolSpec> {
+    plain(DEFAULT_POOL)
+}
+
+/// Who stands in for those.
+pub(super) fn default_stand_ins() -> Vec<StandIn> {
+    let stand_in = |pool| StandIn {
+        pool,
+        covers: Some(vec![DEFAULT_POOL.to_owned()]),
+    };
+    plain(DEFAULT_STAND_IN).into_iter().map(stand_in).collect()
+}
+
+/// The pool of the type `name` with its defaults.
+fn plain(name: &str) -> Vec<PoolSpec> {
     KINDS
         .iter()
-        .filter(|kind| kind.name == DEFAULT_POOL)
+        .filter(|kind| kind.name == name)
         .filter_map(|kind| {
             Some(PoolSpec {
                 name: kind.name.to_owned(),
@@ -240,6 +279,15 @@ pub struct ReportSettings {
     pub metrics: Option<String>,
 }
 
+/// Who may be out at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// Where the slots are.
+    pub spec: FleetSpec,
+    /// What is done where none is free.
+    pub policies: Policies,
+}
+
 /// One pool as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSpec {
@@ -275,6 +323,15 @@ impl Ignore {
             Self::Port(ours) => *ours == port,
         }
     }
+}
+
+/// A pool that is left only where another one can't be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// The pool.
+    pub pool: PoolSpec,
+    /// The names of those it stands in for; `None`: all.
+    pub covers: Option<Vec<String>>,
 }
 
 impl Network {

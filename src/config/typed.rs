@@ -37,6 +37,8 @@ pub(super) struct Family<Spec> {
     what: &'static str,
     /// Where its table does not say how long it may take.
     limit: Duration,
+    /// The keys that are read elsewhere, to be suggested too.
+    beside: &'static [&'static str],
     /// Its types.
     types: fn() -> Vec<(&'static str, Settings)>,
     spec: fn(String, &'static str, Duration, Value) -> Spec,
@@ -46,6 +48,7 @@ pub(super) struct Family<Spec> {
 pub(super) const POOLS: Family<PoolSpec> = Family {
     what: "pool",
     limit: POOL_LIMIT,
+    beside: &["type", "limit", "stand_in_for"],
     types: || {
         let kinds = pools::KINDS.iter();
         kinds.map(|kind| (kind.name, kind.settings)).collect()
@@ -62,6 +65,7 @@ pub(super) const POOLS: Family<PoolSpec> = Family {
 pub(super) const PROBES: Family<ProbeSpec> = Family {
     what: "probe",
     limit: PROBE_LIMIT,
+    beside: COMMON,
     types: || {
         let kinds = probes::KINDS.iter();
         kinds.map(|kind| (kind.name, kind.settings)).collect()
@@ -134,7 +138,7 @@ fn one<'a, Spec>(
     let mut found = common.into_faults();
     let mut settings = None;
     if let Some((_, read)) = kind {
-        let mut own = Section::new(sub.name, own, sub.header, root).beside(COMMON);
+        let mut own = Section::new(sub.name, own, sub.header, root).beside(family.beside);
         settings = read(&mut own);
         found.extend(own.into_faults());
     }

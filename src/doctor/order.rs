@@ -141,11 +141,7 @@ fn by_hold(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn registry(facts: &Facts) -> Vec<Finding> {
-    let asks = facts
-        .settings
-        .pools
-        .iter()
-        .any(|pool| pool.kind == "consul");
+    let asks = facts.settings.ways().any(|pool| pool.kind == "consul");
     let finding = |agent: &crate::systemd::find::Found| {
         let what = format!(
             "{} is stopped as the drain begins: the host can't leave Consul, traffic goes on and is cut",

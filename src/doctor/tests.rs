@@ -530,6 +530,7 @@ const BROKEN: &[Broken] = &[
                 written: jiff::Timestamp::UNIX_EPOCH,
                 before: serde_json::Value::Null,
             }],
+            slot: None,
         });
     }),
     ("state-receipts", "damaged", |f| {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::engine::Engine;
 use super::event::{Event, Phase, PoolStep, Report};
-use super::{Outcome, rejoin};
+use super::{Outcome, rejoin, slot};
 use crate::world::Deadline;
 use crate::{exit, receipts};
 
@@ -22,6 +22,9 @@ impl Engine<'_> {
     pub(super) fn end(mut self, outcome: Outcome) -> Report {
         self.over.store(true, Ordering::Relaxed);
         let mut outcome = outcome;
+        if outcome == Outcome::Refused {
+            self.undo();
+        }
         if outcome == Outcome::Aborted && !self.undo() {
             outcome = Outcome::Skipped;
         }
@@ -108,6 +111,11 @@ impl Engine<'_> {
                     ));
                 }
             }
+        }
+        if fine && let Err(error) = slot::give_back(&self.order.root, &self.store, deadline) {
+            self.order_note(format!(
+                "the slot of the fleet is still held: {error:#}; `drainctl rejoin` tries again"
+            ));
         }
         fine
     }

@@ -1,8 +1,9 @@
 //! Does what the machine decides: threads that can't be trusted to end do the work, one loop over one channel hears of it.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,17 +11,18 @@ use jiff::Timestamp;
 use super::control::{Answer, Door, Request};
 use super::draft::Draft;
 use super::event::{Event, Phase, PoolStep, Report};
-use super::leave::Leaving;
 use super::looker::{Looker, Seen};
 use super::machine::{Action, Depth, Input, Machine};
+use super::slot::SlotStep;
 use super::story::Story;
 use super::target::Target;
 use super::turn::Turn;
+use super::ways::Ways;
 use super::{Cause, Outcome, guard, target};
-use crate::config::{PoolSpec, Settings};
+use crate::config::Settings;
 use crate::evidence::Glance;
 use crate::exit;
-use crate::pools::{self, PeersSaid};
+use crate::pools::{PeersSaid, Said};
 use crate::receipts::{self, Run, Store, boot_clock};
 use crate::systemd::{self, Notifier, Snapshot, UnitState};
 use crate::world::{Deadline, Root};
@@ -33,7 +35,11 @@ pub enum Message {
     /// A step of the pool of that name.
     Pool(String, PoolStep),
     /// A pool is done with: known to send nothing more, or not.
-    Resolved(bool),
+    Resolved(String, bool),
+    /// The pool of that name has had the time to agree.
+    Slow(String),
+    /// What the pools that were left say now.
+    Rechecked(Vec<Said>),
     /// What is watched.
     Seen(Box<Seen>),
     /// An answer to a look.
@@ -42,6 +48,8 @@ pub enum Message {
     Request(Request, Option<Sender<Answer>>),
     /// Who else is healthy.
     Others(Vec<PeersSaid>),
+    /// A step of taking a slot of the fleet.
+    Slot(SlotStep),
     /// Something went wrong on the side.
     Note(String),
 }
@@ -73,8 +81,8 @@ pub const BEAT: Duration = Duration::from_secs(5);
 pub const EXTENSION: Duration = Duration::from_secs(30);
 /// The process is gone this long after the drain's deadline, whatever hangs (DESIGN 5.4 allows a second).
 const GRACE: Duration = Duration::from_millis(800);
-/// A pool that has not said by so long after its limit what became of it is given up.
-const LATE: Duration = Duration::from_secs(1);
+/// A host that somebody puts back into its pools is taken out again so often.
+const RETURNS: u32 = 3;
 
 /// A drain under way.
 pub(super) struct Engine<'a> {
@@ -90,7 +98,13 @@ pub(super) struct Engine<'a> {
     pub(super) deadline: Arc<RwLock<Instant>>,
     /// The watchdog ends with it.
     pub(super) alive: Option<Sender<()>>,
+    /// Threads that leave a pool.
     pub(super) unresolved: usize,
+    pub(super) ways: Ways,
+    /// What the target listens on, once that is known.
+    pub(super) ports: Arc<OnceLock<BTreeSet<u16>>>,
+    /// So often what came back is left again.
+    pub(super) returns: u32,
     /// What is known so far, on disk.
     pub(super) draft: Draft,
     /// Those who ask come in here.
@@ -134,6 +148,9 @@ pub fn run(
         deadline: Arc::new(RwLock::new(began + order.settings.deadline.shutdown)),
         alive: None,
         unresolved: 0,
+        ways: Ways::new(&order.settings.pools, &order.settings.stand_ins),
+        ports: Arc::new(OnceLock::new()),
+        returns: RETURNS,
         draft: Draft::start(&order.state),
         door: None,
     };
@@ -177,11 +194,7 @@ pub fn run(
     engine.say(Event::Phase {
         phase: Phase::Leaving,
     });
-    let opened = Instant::now();
-    for gate in gates.iter().flatten() {
-        // A pool's thread that is gone has said why.
-        let _ = gate.send(opened);
-    }
+    engine.open(&gates);
     let outcome = engine.wait(units, early);
     engine.end(outcome)
 }
@@ -198,69 +211,12 @@ fn ask_pid_1(names: Vec<String>, tell: Sender<Message>) {
 }
 
 impl Engine<'_> {
-    /// Starts a thread a pool. Each reads what stands there, and then waits at its gate.
-    fn prepare(&mut self) -> Vec<[Sender<Instant>; 2]> {
-        let mut gates = Vec::new();
-        for spec in &self.order.settings.pools {
-            self.unresolved += 1;
-            self.story.pool(spec);
-            match pools::build(spec) {
-                Ok(pool) => gates.push(self.start_leaving(spec, pool)),
-                Err(error) => {
-                    let failed = PoolStep::Failed {
-                        error: error.to_string(),
-                    };
-                    let _ = self.tell.send(Message::Pool(spec.name.clone(), failed));
-                    let _ = self.tell.send(Message::Resolved(false));
-                }
-            }
-        }
-        gates
-    }
-
     /// Control is a help: without it the drain goes on.
     fn open_door(&mut self) {
         match Door::open(&self.order.state, self.tell.clone()) {
             Ok(door) => self.door = Some(door),
             Err(error) => self.order_note(format!("can't be controlled while it runs: {error}")),
         }
-    }
-
-    fn start_leaving(&self, spec: &PoolSpec, pool: Box<dyn pools::Pool>) -> [Sender<Instant>; 2] {
-        let (gate, closed) = channel();
-        let (start, started) = channel();
-        let tell = self.tell.clone();
-        let name = spec.name.clone();
-        let leaving = Leaving {
-            drain: self.run.id.clone(),
-            spec: spec.clone(),
-            pool,
-            root: self.order.root.clone(),
-            store: self.store.clone(),
-            over: self.over.clone(),
-            deadline: self.deadline.clone(),
-        };
-        let limit = spec.limit + LATE;
-        let (resolve, resolved) = channel();
-        let (steps, step_of) = (tell.clone(), name.clone());
-        std::thread::spawn(move || {
-            let left = leaving.run(&closed, |step| {
-                let _ = steps.send(Message::Pool(step_of.clone(), step));
-            });
-            resolve.send(left)
-        });
-        // A file system that hangs knows no deadline, and a thread that is gone tells nothing.
-        std::thread::spawn(move || {
-            // Its limit begins where the leaving does.
-            let _ = started.recv();
-            let left = resolved.recv_timeout(limit).unwrap_or_else(|_| {
-                let error = "it hangs, or has ended, without an answer".to_owned();
-                let _ = tell.send(Message::Pool(name, PoolStep::Failed { error }));
-                false
-            });
-            tell.send(Message::Resolved(left))
-        });
-        [gate, start]
     }
 
     /// PID 1's answer, and what else came in before it.
@@ -349,22 +305,23 @@ impl Engine<'_> {
             Notifier::none()
         };
         let now = Instant::now();
-        let mut machine = Machine::new(now, self.end_at(), settings.settle, self.unresolved);
+        let pools = settings.pools.len();
+        let mut machine = Machine::new(now, self.end_at(), settings.settle, pools);
         let mut next_beat = now;
         let mut early = early.into_iter();
-        let mut input = Some(Input::Tick);
+        let mut inputs = VecDeque::from([Input::Tick]);
         loop {
             let now = Instant::now();
-            for action in input
-                .take()
-                .map(|input| machine.handle(now, input))
-                .unwrap_or_default()
-            {
-                match action {
-                    Action::Enter(Phase::Ended) => {}
-                    Action::Enter(phase) => self.say(Event::Phase { phase }),
-                    Action::Look(depth) => self.ask(&looker, depth),
-                    Action::Finish(outcome) => return outcome,
+            while let Some(input) = inputs.pop_front() {
+                for action in machine.handle(now, input) {
+                    match action {
+                        Action::Enter(Phase::Ended) => {}
+                        Action::Enter(phase) => self.say(Event::Phase { phase }),
+                        Action::Look(depth) => self.ask(&looker, depth),
+                        Action::StandIn => inputs.extend(self.traffic_goes_on()),
+                        Action::Recheck => inputs.extend(self.recheck()),
+                        Action::Finish(outcome) => return outcome,
+                    }
                 }
             }
             if now >= next_beat {
@@ -379,12 +336,12 @@ impl Engine<'_> {
                         .recv_timeout(wake.saturating_duration_since(Instant::now()))
                 }
             };
-            input = match message {
-                Ok(message) => self.hear(message),
+            match message {
+                Ok(message) => inputs.extend(self.hear(message)),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    Some(Input::Tick)
+                    inputs.push_back(Input::Tick);
                 }
-            };
+            }
         }
     }
 
@@ -396,12 +353,23 @@ impl Engine<'_> {
     }
 
     /// What a message means for the machine.
-    pub(super) fn hear(&mut self, message: Message) -> Option<Input> {
+    pub(super) fn hear(&mut self, message: Message) -> Vec<Input> {
         match message {
-            Message::Snapshot(_) => None,
+            Message::Snapshot(_) => Vec::new(),
             Message::Note(text) => {
                 self.say(Event::Note { text });
-                None
+                Vec::new()
+            }
+            Message::Slot(step) => {
+                // Nobody waits for it any more.
+                match step {
+                    SlotStep::Held => self.order_note("the slot is held now".to_owned()),
+                    SlotStep::Failed(why) => {
+                        self.order_note(format!("the slot of the fleet may be lost: {why}"));
+                    }
+                    SlotStep::Full(_) => {}
+                }
+                Vec::new()
             }
             Message::Others(said) => {
                 let needed = self.order.settings.guard.others;
@@ -412,23 +380,32 @@ impl Engine<'_> {
                     }
                     guard::Guard::Unknown(why) => self.order_note(why),
                 }
-                None
+                Vec::new()
             }
             Message::Pool(pool, step) => {
+                if step == PoolStep::Asked {
+                    self.ways.asked(&pool);
+                }
                 self.say(Event::Pool { pool, step });
-                None
+                Vec::new()
             }
-            Message::Resolved(left) => {
+            Message::Resolved(name, left) => {
                 self.unresolved -= 1;
-                Some(Input::PoolResolved { left })
+                let next = self.ways.resolved(&name, left);
+                self.follow(next)
             }
+            Message::Slow(name) => {
+                let next = self.ways.slow(&name);
+                self.follow(next)
+            }
+            Message::Rechecked(said) => self.rechecked(&said),
             Message::Seen(seen) => {
                 self.seen(*seen);
-                None
+                Vec::new()
             }
             Message::Look(Ok(Glance::StillBusy(oldest))) => {
                 self.story.still_busy(self.began.elapsed());
-                Some(Input::StillBusy { oldest })
+                vec![Input::StillBusy { oldest }]
             }
             Message::Look(Ok(Glance::Whole(looked, traffic, cost))) => {
                 let input = Input::Whole {
@@ -444,13 +421,13 @@ impl Engine<'_> {
                     }
                 }
                 self.say(Event::Looked(*looked));
-                Some(input)
+                vec![input]
             }
             Message::Look(Err(error)) => {
                 self.say(Event::Blind {
                     error: format!("{error:#}"),
                 });
-                Some(Input::Blind)
+                vec![Input::Blind]
             }
             Message::Request(request, reply) => {
                 let (answer, input) = self.answer(request);
@@ -459,7 +436,7 @@ impl Engine<'_> {
                     (None, Answer::Refused(why)) => self.order_note(why),
                     (None, _) => {}
                 }
-                input
+                input.into_iter().collect()
             }
         }
     }
@@ -468,6 +445,7 @@ impl Engine<'_> {
         for text in seen.notes {
             self.say(Event::Note { text });
         }
+        self.tell_ports(seen.listeners.iter().map(|l| l.local.port()));
         let listeners = seen
             .listeners
             .iter()

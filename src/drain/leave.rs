@@ -1,8 +1,9 @@
 //! Leaves one pool: what stood there first onto disk, then the request, then the pool's own word that it holds.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -39,13 +40,16 @@ pub struct Leaving {
     pub over: Arc<AtomicBool>,
     /// The drain's end.
     pub deadline: Arc<RwLock<Instant>>,
+    /// What the target listens on, once that is known.
+    pub ports: Arc<OnceLock<BTreeSet<u16>>>,
 }
 
 impl Leaving {
     /// Leaves, telling each step to `say`; true when the pool is known to send nothing more. Reads at once, but changes nothing
     /// until `gate` says so: it is closed when there turns out to be nothing to drain.
-    pub fn run(self, gate: &Receiver<Instant>, mut say: impl FnMut(PoolStep)) -> bool {
+    pub fn run(mut self, gate: &Receiver<Instant>, mut say: impl FnMut(PoolStep)) -> bool {
         let limit = Deadline::after(self.spec.limit);
+        self.wait_for_ports(limit);
         match self.leave(limit, gate, &mut say) {
             Ok(membership) => {
                 say(if membership == Membership::Out {
@@ -60,6 +64,20 @@ impl Leaving {
                 say(PoolStep::Failed { error });
                 false
             }
+        }
+    }
+
+    /// A pool that has to know what the target listens on is told.
+    fn wait_for_ports(&mut self, limit: Deadline) {
+        let Some(wanted) = self.pool.wanted_ports() else {
+            return;
+        };
+        while !self.over.load(Ordering::Relaxed) && !limit.passed() {
+            if let Some(ports) = self.ports.get() {
+                wanted.clone_from(ports);
+                return;
+            }
+            std::thread::sleep(FIRST_PAUSE);
         }
     }
 

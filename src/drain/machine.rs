@@ -18,6 +18,13 @@ const WAITING_SHARE: u32 = 200;
 /// And one part in this many while arrivals are measured.
 const SETTLING_SHARE: u32 = 4;
 
+/// While waiting the pools are asked this often whether they are still left.
+const CHECK: Duration = Duration::from_secs(10);
+/// Before the end they must have said so no longer ago than this.
+const CHECKED: Duration = Duration::from_secs(1);
+/// A pool that does not answer by then holds nothing up.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
 /// What comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -25,6 +32,11 @@ pub enum Input {
     PoolResolved {
         /// Whether it is known to send nothing more.
         left: bool,
+    },
+    /// More pools are to be left: one stands in for another, or has to be left again. With none, the pools were asked and are left.
+    Joined {
+        /// How many.
+        pools: usize,
     },
     /// A look at all connections succeeded.
     Whole {
@@ -61,6 +73,10 @@ pub enum Action {
     Enter(Phase),
     /// Look. There is one look at a time.
     Look(Depth),
+    /// Traffic has not stopped: whoever can stand in for a pool is to do so.
+    StandIn,
+    /// Ask the pools whether they are still left; [`Input::Joined`] answers.
+    Recheck,
     /// It is over.
     Finish(Outcome),
 }
@@ -85,6 +101,10 @@ pub struct Machine {
     settle: Option<Settle>,
     settled_at: Option<Instant>,
     endless: bool,
+    /// When the pools were asked whether they are still left, while they have not answered.
+    asked: Option<Instant>,
+    /// When they last did.
+    answered: Option<Instant>,
     looking: bool,
     next_look: Instant,
     next_whole: Instant,
@@ -116,6 +136,8 @@ impl Machine {
             settle: None,
             settled_at: None,
             endless: false,
+            asked: None,
+            answered: None,
             looking: false,
             next_look: now,
             next_whole: now,
@@ -148,6 +170,19 @@ impl Machine {
             Input::PoolResolved { left } => {
                 self.pools_pending = self.pools_pending.saturating_sub(1);
                 self.pools_left &= left;
+            }
+            Input::Joined { pools } => {
+                self.asked = None;
+                self.answered = Some(now);
+                if pools > 0 {
+                    // What they say now will be of another leaving.
+                    self.answered = None;
+                    self.pools_pending += pools;
+                    self.settle = None;
+                    if self.phase != Phase::Leaving {
+                        self.enter(Phase::Leaving, &mut actions);
+                    }
+                }
             }
             Input::Whole {
                 busy,
@@ -195,7 +230,12 @@ impl Machine {
         } else {
             self.next_look
         };
-        self.deadline.min(settle).min(look)
+        let check = match (self.phase, self.asked) {
+            (Phase::Waiting, Some(asked)) => (asked + PATIENCE).max(self.next_look),
+            (Phase::Waiting, None) => self.next_check(),
+            _ => self.deadline,
+        };
+        self.deadline.min(settle).min(look).min(check)
     }
 
     fn looked(&mut self, now: Instant, silent_at: Option<Instant>, cost: Duration) {
@@ -230,10 +270,20 @@ impl Machine {
                 self.in_flight = InFlight::Unknown;
             }
             self.enter(Phase::Waiting, actions);
+            if self
+                .settle
+                .as_ref()
+                .is_some_and(|settle| !settle.is_quiet())
+            {
+                actions.push(Action::StandIn);
+            }
         }
-        if self.phase == Phase::Waiting && self.nothing_owed(now) {
+        if self.phase == Phase::Waiting && self.nothing_owed(now) && self.is_checked(now, actions) {
             actions.extend(self.finish(Outcome::Drained));
             return;
+        }
+        if self.phase == Phase::Waiting && now >= self.next_check() {
+            self.check(now, actions);
         }
         if now >= self.deadline {
             actions.extend(self.finish(Outcome::DeadlineHit));
@@ -264,6 +314,33 @@ impl Machine {
             }
             _ => false,
         }
+    }
+
+    /// Whether the pools have just said that they are still left, or don't say; asks them otherwise.
+    fn is_checked(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let recent = |at: &Instant| now.duration_since(*at) < CHECKED;
+        if self.answered.as_ref().is_some_and(recent) {
+            return true;
+        }
+        match self.asked {
+            Some(asked) => now.duration_since(asked) >= PATIENCE,
+            None => {
+                self.check(now, actions);
+                false
+            }
+        }
+    }
+
+    fn check(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.asked = Some(now);
+        actions.push(Action::Recheck);
+    }
+
+    /// When the pools are asked again; they may have taken this host back in the middle of a long wait.
+    fn next_check(&self) -> Instant {
+        let last = [self.settled_at, self.asked, self.answered];
+        let last = last.into_iter().flatten().max();
+        last.map_or(self.deadline, |last| last + CHECK)
     }
 
     fn enter(&mut self, phase: Phase, actions: &mut Vec<Action>) {

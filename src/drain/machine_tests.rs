@@ -11,6 +11,8 @@ struct Story {
     start: Instant,
     machine: Machine,
     done: Option<Outcome>,
+    /// Whether the pools say at once, when they are asked, that they are left.
+    still_left: bool,
 }
 
 impl Story {
@@ -21,13 +23,17 @@ impl Story {
             start,
             machine,
             done: None,
+            still_left: true,
         }
     }
 
     fn at(&mut self, ms: u64, input: Input) -> Vec<Action> {
-        let actions = self
-            .machine
-            .handle(self.start + Duration::from_millis(ms), input);
+        let now = self.start + Duration::from_millis(ms);
+        let mut actions = self.machine.handle(now, input);
+        if self.still_left && actions.contains(&Action::Recheck) {
+            actions.retain(|action| *action != Action::Recheck);
+            actions.extend(self.machine.handle(now, Input::Joined { pools: 0 }));
+        }
         for action in &actions {
             if let Action::Finish(outcome) = action {
                 assert!(self.done.is_none(), "finished twice");
@@ -152,6 +158,90 @@ fn a_poller_that_never_stops_holds_no_longer_than_the_settle() {
     }
     assert_eq!(story.machine.phase(), Phase::Waiting);
     story.at(20_500, whole(1, true, 100));
+    assert_eq!(story.done, Some(Outcome::Drained));
+}
+
+#[test]
+fn a_host_that_was_put_back_leaves_again_and_settles_again() {
+    let mut story = Story::new(1);
+    story.still_left = false;
+    story.at(0, Input::PoolResolved { left: true });
+    story.at(1000, whole(0, false, 0));
+    assert!(
+        story
+            .at(2100, whole(0, false, 0))
+            .contains(&Action::Recheck)
+    );
+    assert_eq!(story.done, None);
+    let actions = story.at(2200, Input::Joined { pools: 1 });
+    assert!(
+        actions.contains(&Action::Enter(Phase::Leaving)),
+        "{actions:?}"
+    );
+    story.at(3000, whole(1, true, 10));
+    story.at(3100, Input::PoolResolved { left: true });
+    story.at(3200, whole(1, true, 10));
+    story.at(5000, whole(0, false, 0));
+    assert_eq!(story.done, None);
+    assert!(
+        story
+            .at(5300, whole(0, false, 0))
+            .contains(&Action::Recheck)
+    );
+    story.at(5310, Input::Joined { pools: 0 });
+    assert_eq!(story.done, Some(Outcome::Drained));
+}
+
+#[test]
+fn pools_that_do_not_say_whether_they_are_still_left_hold_nothing_up() {
+    let mut story = Story::new(1);
+    story.still_left = false;
+    story.at(0, Input::PoolResolved { left: true });
+    story.at(1000, whole(0, false, 0));
+    assert!(
+        story
+            .at(2100, whole(0, false, 0))
+            .contains(&Action::Recheck)
+    );
+    assert!(story.machine.wake() <= story.start + Duration::from_millis(2100) + PATIENCE);
+    story.at(3000, whole(0, false, 0));
+    assert_eq!(story.done, None);
+    story.at(3601, Input::Tick);
+    assert_eq!(story.done, Some(Outcome::Drained));
+}
+
+#[test]
+fn a_long_wait_asks_the_pools_from_time_to_time() {
+    let mut story = Story::new(1);
+    story.still_left = false;
+    story.at(0, Input::PoolResolved { left: true });
+    let mut asked = 0;
+    for ms in (0..59_000).step_by(500) {
+        let actions = story.at(ms, whole(1, false, ms));
+        if actions.contains(&Action::Recheck) {
+            asked += 1;
+            story.at(ms, Input::Joined { pools: 0 });
+        }
+    }
+    assert_eq!(asked, 5);
+}
+
+#[test]
+fn traffic_that_goes_on_calls_for_a_stand_in() {
+    let mut story = Story::new(1);
+    story.at(0, Input::PoolResolved { left: true });
+    let mut called = 0;
+    for ms in (0..=20_500).step_by(500) {
+        let actions = story.at(ms, whole(1, true, ms));
+        called += actions.iter().filter(|a| **a == Action::StandIn).count();
+    }
+    assert_eq!(called, 1);
+    story.at(20_500, Input::Joined { pools: 1 });
+    assert_eq!(story.machine.phase(), Phase::Leaving);
+    story.at(20_600, Input::PoolResolved { left: true });
+    story.at(21_000, whole(1, false, 21_000));
+    story.at(22_700, whole(0, false, 0));
+    story.at(22_800, whole(0, false, 0));
     assert_eq!(story.done, Some(Outcome::Drained));
 }
 

@@ -12,15 +12,18 @@ pub mod evict;
 pub mod guard;
 pub mod join;
 pub mod leave;
+mod leavers;
 pub mod looker;
 pub mod machine;
 pub mod outcome;
 pub mod rejoin;
+pub mod slot;
 mod steering;
 pub mod story;
 pub mod target;
 mod turn;
 pub mod waits;
+pub mod ways;
 
 pub use cause::Cause;
 pub use event::{Event, Report};

@@ -148,7 +148,11 @@ impl Story {
                 pool.out = Some(at);
                 pool.error = None;
             }
-            PoolStep::Retrying { error, .. } | PoolStep::Failed { error } => {
+            PoolStep::Failed { error } => {
+                pool.out = None;
+                pool.error = Some(error.clone());
+            }
+            PoolStep::Retrying { error, .. } => {
                 pool.error = Some(error.clone());
             }
         }

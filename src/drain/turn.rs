@@ -1,19 +1,26 @@
-//! Before anything is changed: whether others take the traffic while this host is out.
+//! Before anything is changed: a slot of the fleet, and whether others take the traffic while this host is out.
 
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::Outcome;
 use super::engine::{BEAT, EXTENSION, Engine, Message};
 use super::event::{Event, Phase};
 use super::guard::{Guard, judge};
 use super::machine::Input;
-use crate::config::Policy;
+use super::slot::{SlotStep, Taking};
+use crate::config::{FleetSettings, Policy};
+use crate::fleet::Holder;
 use crate::pools;
 use crate::systemd::Notifier;
 
 /// The pools have this long to say who else is healthy.
 const ASK: Duration = Duration::from_secs(3);
+/// The keeper of the slots has at least this long to answer.
+const FIRST: Duration = Duration::from_secs(3);
 /// And are asked again this often, while somebody is waited for.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -27,6 +34,7 @@ pub(super) struct Turn<'t, 'a> {
 }
 
 enum Heard {
+    Slot(SlotStep),
     Others(Guard),
     /// Nothing until the end of the time asked for.
     Nothing,
@@ -52,7 +60,13 @@ impl<'t, 'a> Turn<'t, 'a> {
     /// Waits until the drain may begin, as long as the settings let it wait. Nothing where it goes on; else how it ends. The time that
     /// passes is not the drain's: its deadline moves on by as much.
     pub(super) fn come(mut self) -> Option<Outcome> {
-        let began = Instant::now();
+        if let Some(fleet) = &self.engine.order.settings.fleet {
+            let policy = fleet.policies.of(self.engine.run.cause);
+            let outcome = self.timed(policy.wait + FIRST, |turn| turn.await_slot(fleet, policy));
+            if outcome.is_some() {
+                return outcome;
+            }
+        }
         let guard = self.engine.order.settings.guard;
         let policy = guard.policies().of(self.engine.run.cause);
         if guard.others == 0 {
@@ -64,8 +78,18 @@ impl<'t, 'a> Turn<'t, 'a> {
             return None;
         }
         let most = policy.wait + ASK * 2;
+        self.timed(most, |turn| turn.await_others(policy, guard.others))
+    }
+
+    /// What takes at most `most`, and is not the drain's time.
+    fn timed(
+        &mut self,
+        most: Duration,
+        wait: impl FnOnce(&mut Self) -> Option<Outcome>,
+    ) -> Option<Outcome> {
+        let began = Instant::now();
         self.engine.shift(most, Duration::ZERO);
-        let outcome = self.await_others(policy, guard.others);
+        let outcome = wait(self);
         // Where nobody had to be waited for, nothing moves.
         let queued = self.engine.story.phase() == Phase::Queueing;
         let used = if queued {
@@ -77,6 +101,56 @@ impl<'t, 'a> Turn<'t, 'a> {
         outcome
     }
 
+    /// A slot of the fleet has to be held, or it is said that none is.
+    fn await_slot(&mut self, fleet: &FleetSettings, policy: Policy) -> Option<Outcome> {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let engine = &self.engine;
+        let taking = Taking {
+            spec: fleet.spec.clone(),
+            who: Holder {
+                host: hostname(),
+                since: Timestamp::now(),
+                cause: engine.run.cause,
+                drain: engine.run.id.clone(),
+            },
+            root: engine.order.root.clone(),
+            store: engine.store.clone(),
+            given_up: given_up.clone(),
+            over: engine.over.clone(),
+        };
+        taking.start(engine.tell.clone());
+        let until = Instant::now() + policy.wait;
+        // Even who does not wait asks once.
+        let end = until.max(Instant::now() + FIRST);
+        let mut why = "nobody says whether a slot is free".to_owned();
+        let mut said = None;
+        loop {
+            match self.hear_until(end) {
+                Heard::Slot(SlotStep::Held) => {
+                    self.engine
+                        .order_note("a slot of the fleet is held".to_owned());
+                    return None;
+                }
+                Heard::Slot(SlotStep::Full(text) | SlotStep::Failed(text)) => {
+                    why = text;
+                    if Instant::now() < until {
+                        if said.as_ref() != Some(&why) {
+                            self.queue();
+                            self.engine.order_note(format!("{why}: waiting for a slot"));
+                            said = Some(why.clone());
+                        }
+                        continue;
+                    }
+                }
+                Heard::Ended(outcome) => return Some(outcome),
+                Heard::Others(_) => continue,
+                Heard::Nothing => {}
+            }
+            given_up.store(true, Ordering::Relaxed);
+            return self.give_up(policy.refuse, &format!("no slot of the fleet: {why}"));
+        }
+    }
+
     /// Somebody else has to be healthy, or it is said that nobody is.
     fn await_others(&mut self, policy: Policy, needed: u64) -> Option<Outcome> {
         let until = Instant::now() + policy.wait;
@@ -84,6 +158,7 @@ impl<'t, 'a> Turn<'t, 'a> {
         loop {
             let guard = match self.hear_until(Instant::now() + ASK * 2) {
                 Heard::Others(guard) => guard,
+                Heard::Slot(_) => continue,
                 Heard::Nothing => Guard::Unknown("no pool says who else is healthy".to_owned()),
                 Heard::Ended(outcome) => return Some(outcome),
             };
@@ -153,9 +228,10 @@ impl<'t, 'a> Turn<'t, 'a> {
                 Ok(Message::Others(said)) => {
                     return Heard::Others(judge(&said, self.engine.order.settings.guard.others));
                 }
-                Ok(message @ Message::Request(..)) => match self.engine.hear(message) {
-                    Some(Input::Skip) => return Heard::Ended(Outcome::Skipped),
-                    Some(Input::Abort) => return Heard::Ended(Outcome::Aborted),
+                Ok(Message::Slot(step)) => return Heard::Slot(step),
+                Ok(message @ Message::Request(..)) => match self.engine.hear(message)[..] {
+                    [Input::Skip] => return Heard::Ended(Outcome::Skipped),
+                    [Input::Abort] => return Heard::Ended(Outcome::Aborted),
                     _ => {}
                 },
                 Ok(message) => self.early.push(message),
@@ -164,6 +240,11 @@ impl<'t, 'a> Turn<'t, 'a> {
             }
         }
     }
+}
+
+fn hostname() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
 }
 
 impl Engine<'_> {

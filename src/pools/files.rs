@@ -18,7 +18,7 @@ pub(super) fn check(section: &mut Section<'_>, key: &str, file: &Path) {
 }
 
 /// As [`check`], for a file with a secret in it.
-pub(super) fn check_secret(section: &mut Section<'_>, key: &str, file: &Path) {
+pub(crate) fn check_secret(section: &mut Section<'_>, key: &str, file: &Path) {
     if look(section, key, file).is_some_and(|meta| meta.mode() & 0o004 != 0) {
         section.environment(key, "can be read by every user; `chmod 600` it");
     }
@@ -42,7 +42,7 @@ fn look(section: &mut Section<'_>, key: &str, file: &Path) -> Option<Metadata> {
 ///
 /// # Errors
 /// [`PoolErrorKind::Local`] for a file that can't be read, and for one with nothing in it.
-pub(super) fn read_secret(cx: &Context, file: &Path) -> Result<String, PoolError> {
+pub(crate) fn read_secret(cx: &Context, file: &Path) -> Result<String, PoolError> {
     let failed = |what: &dyn std::fmt::Display| {
         PoolError::new(PoolErrorKind::Local, anyhow!("{}: {what}", file.display()))
     };

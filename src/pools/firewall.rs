@@ -43,10 +43,10 @@ struct Settings {
 
 fn settings(section: &mut Section<'_>) -> Option<Value> {
     let settings: Settings = section.read()?;
-    if settings.ports.is_empty() || settings.ports.contains(&0) {
+    if settings.ports.contains(&0) {
         section.fault(
             "ports",
-            "must list the ports that balancers connect to, 1 to 65535",
+            "must list ports, 1 to 65535; none: what the target listens on",
         );
     }
     section.keep(&settings)
@@ -64,6 +64,7 @@ fn local(error: impl Into<anyhow::Error>) -> PoolError {
 }
 
 struct Firewall {
+    /// None until the drain says what the target listens on.
     ports: BTreeSet<u16>,
 }
 
@@ -75,6 +76,9 @@ struct Before {
     /// That of somebody else's rule that refuses the same already.
     #[serde(default)]
     stood: Option<String>,
+    /// What is refused, where the settings don't say.
+    #[serde(default)]
+    ports: BTreeSet<u16>,
 }
 
 impl Before {
@@ -90,6 +94,17 @@ impl Before {
                     .ok_or_else(|| anyhow!("its mark can't be a comment"))
             });
         before.map_err(|error| local(error.context("receipt")))
+    }
+}
+
+impl Before {
+    /// What is refused; in receipts of older versions only the settings say.
+    fn ports<'p>(&'p self, configured: &'p BTreeSet<u16>) -> &'p BTreeSet<u16> {
+        if configured.is_empty() {
+            &self.ports
+        } else {
+            configured
+        }
     }
 }
 
@@ -119,14 +134,17 @@ impl Table {
             .find(|comment| {
                 let same = self.rules.iter().filter(|rule| rule.comment == **comment);
                 let refused: BTreeSet<u16> = same.flat_map(|rule| &rule.refuses).copied().collect();
-                wanted(comment) && refused.is_superset(ports)
+                wanted(comment) && !refused.is_empty() && refused.is_superset(ports)
             })
     }
 }
 
 impl Firewall {
-    fn somebody_elses(&self, table: &Table) -> Option<String> {
-        let comment = table.refusing(&self.ports, |comment| !mark::is_ours(comment))?;
+    fn somebody_elses(&self, table: &Table, ports: &BTreeSet<u16>) -> Option<String> {
+        if ports.is_empty() {
+            return None;
+        }
+        let comment = table.refusing(ports, |comment| !mark::is_ours(comment))?;
         Some(format!(
             "a rule in {TABLE} that is not ours: {}",
             one_line(comment)
@@ -136,12 +154,18 @@ impl Firewall {
 
 impl Pool for Firewall {
     fn prepare(&self, cx: &Context) -> Result<Value, PoolError> {
+        if self.ports.is_empty() {
+            return Err(local(anyhow!(
+                "the target listens on no port that is known; name some in ports"
+            )));
+        }
         let table = read(cx)?;
         let ours = table.rules.iter().map(|rule| &rule.comment);
         let ours = ours.into_iter().find(|comment| mark::is_ours(comment));
         let before = Before {
             mark: ours.cloned().unwrap_or_else(mark::new),
-            stood: self.somebody_elses(&table),
+            stood: self.somebody_elses(&table, &self.ports),
+            ports: self.ports.clone(),
         };
         serde_json::to_value(before).map_err(local)
     }
@@ -149,10 +173,11 @@ impl Pool for Firewall {
     fn leave(&self, cx: &Context, before: &Value) -> Result<(), PoolError> {
         let before = Before::read(before)?;
         let is_mark = |comment: &str| comment == before.mark;
-        if before.stood.is_some() || read(cx)?.refusing(&self.ports, is_mark).is_some() {
+        let ports = before.ports(&self.ports);
+        if before.stood.is_some() || read(cx)?.refusing(ports, is_mark).is_some() {
             return Ok(());
         }
-        let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let script = format!(
             "add table inet {TABLE}\n\
              add chain inet {TABLE} {CHAIN} {{ type filter hook input priority -5; policy accept; }}\n\
@@ -166,10 +191,16 @@ impl Pool for Firewall {
 
     fn status(&self, cx: &Context) -> Result<Membership, PoolError> {
         let table = read(cx)?;
-        Ok(match table.refusing(&self.ports, |_| true) {
+        // Where nobody has said which ports, a rule of ours tells.
+        let wanted = |comment: &str| !self.ports.is_empty() || mark::is_ours(comment);
+        Ok(match table.refusing(&self.ports, wanted) {
             Some(_) => Membership::Out,
             None => Membership::In,
         })
+    }
+
+    fn wanted_ports(&mut self) -> Option<&mut BTreeSet<u16>> {
+        self.ports.is_empty().then_some(&mut self.ports)
     }
 
     fn health(&self, _cx: &Context, _before: &Value) -> Result<Health, PoolError> {
@@ -191,10 +222,12 @@ impl Pool for Firewall {
                 .map(|rule| format!("delete rule inet {TABLE} {CHAIN} handle {}\n", rule.handle));
             change(cx, &lines.collect::<String>())?;
         }
-        Ok(match self.somebody_elses(&table) {
-            Some(whose) => Rejoined::LeftAlone(whose),
-            None => Rejoined::Restored,
-        })
+        Ok(
+            match self.somebody_elses(&table, before.ports(&self.ports)) {
+                Some(whose) => Rejoined::LeftAlone(whose),
+                None => Rejoined::Restored,
+            },
+        )
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) fn is_ours(text: &str) -> bool {
 }
 
 /// The first line of what a pool said, for messages: no control characters, no more than 200 of any.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let line: String = line.chars().take(200).collect();
     line.replace(char::is_control, "?")

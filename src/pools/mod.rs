@@ -20,9 +20,13 @@ mod table;
 pub use absent::{Absent, Closely, closely};
 pub use ask::{Said, ask};
 pub use error::{PoolError, PoolErrorKind};
+pub(crate) use files::{check_secret as check_secret_file, read_secret};
 pub use look::{Find, Looked, look};
+pub(crate) use mark::one_line;
 pub use peers::{Peers, PeersSaid, peers};
 pub use table::{KINDS, Kind, build};
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,6 +69,11 @@ pub trait Pool: Send + Sync {
     /// # Errors
     /// Any [`PoolErrorKind`]; the receipt stays.
     fn rejoin(&self, cx: &Context, before: &Value) -> Result<Rejoined, PoolError>;
+
+    /// Where it has to know what the target listens on, and its settings don't say: the place for those ports.
+    fn wanted_ports(&mut self) -> Option<&mut BTreeSet<u16>> {
+        None
+    }
 
     /// How many others the pool would still send traffic once this host has left, by what it knows now. Reads only.
     ///

@@ -10,7 +10,7 @@ pub use history::{MOST_BYTES, MOST_REPORTS, Totals, keep, last, list, read, writ
 pub use lock::{Lock, Locked};
 pub use rehearsal::{Rehearsal, Rehearsing};
 pub use run::{Run, boot_clock};
-pub use store::{Book, Receipt, Store, TargetMark};
+pub use store::{Book, Receipt, Slot, Store, TargetMark};
 
 /// Survives a reboot: receipts, last good settings, history.
 pub const STATE_DIR: &str = "/var/lib/drainctl";

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::RECEIPTS;
 use crate::config::PoolSpec;
+use crate::fleet::FleetSpec;
 use crate::world::Root;
 
 /// The format written; an older one stays readable.
@@ -53,6 +54,20 @@ pub struct Book {
     pub target: TargetMark,
     /// One a pool.
     pub receipts: Vec<Receipt>,
+    /// The slot of the fleet that this host holds, or was about to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
+}
+
+/// A slot of the fleet. On disk before it is taken, so that it is given back even if the host dies in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Where it is.
+    pub fleet: FleetSpec,
+    /// What it is held by.
+    pub ticket: Value,
+    /// When that was made.
+    pub since: Timestamp,
 }
 
 /// The receipts file. One writer at a time: the holder of the lock.
@@ -150,13 +165,40 @@ impl Store {
         self.keep_only(|receipt| !same_place(&receipt.pool, pool))
     }
 
+    /// The slot that is held.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        self.lock().as_ref()?.slot.clone()
+    }
+
+    /// Puts what a slot is held by on disk.
+    ///
+    /// # Errors
+    /// It could not be written; no slot may be taken then.
+    pub fn hold(&self, drain: &str, slot: Slot) -> anyhow::Result<()> {
+        self.change(drain, |book| book.slot = Some(slot))
+    }
+
+    /// Forgets the slot, which was given back or lost; the last receipt takes the file with it.
+    ///
+    /// # Errors
+    /// The disk refused. Giving it back twice is harmless.
+    pub fn give_back(&self) -> anyhow::Result<()> {
+        let drain = match self.book() {
+            Some(book) if book.slot.is_some() => book.drain,
+            _ => return Ok(()),
+        };
+        self.change(&drain, |book| book.slot = None)?;
+        self.drop_empty()
+    }
+
     fn keep_only(&self, keep: impl Fn(&Receipt) -> bool) -> anyhow::Result<()> {
         let mut guard = self.lock();
         let Some(mut book) = guard.clone() else {
             return Ok(());
         };
         book.receipts.retain(keep);
-        if book.receipts.is_empty() {
+        if book.receipts.is_empty() && book.slot.is_none() {
             self.root
                 .remove(RECEIPTS)
                 .with_context(|| format!("remove {RECEIPTS}"))?;
@@ -176,7 +218,7 @@ impl Store {
         if self
             .lock()
             .as_ref()
-            .is_some_and(|book| book.receipts.is_empty())
+            .is_some_and(|book| book.receipts.is_empty() && book.slot.is_none())
         {
             self.keep_only(|_| true)?;
         }
@@ -191,6 +233,7 @@ impl Store {
             drain: drain.to_owned(),
             target: TargetMark::default(),
             receipts: Vec::new(),
+            slot: None,
         });
         edit(&mut book);
         if before.as_ref() != Some(&book) {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::drain::Event;
 
 pub use lines::{Level, lines};
-pub use words::{age, held, in_flight, pool, report, short};
+pub use words::{age, cause, held, in_flight, pool, report, short};
 
 /// Where a drain's events go.
 pub enum Sink {

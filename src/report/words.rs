@@ -109,7 +109,7 @@ pub fn pool(name: &str, step: &PoolStep) -> String {
 
 /// Why, as people say it.
 #[must_use]
-pub(super) fn cause(cause: Cause) -> &'static str {
+pub fn cause(cause: Cause) -> &'static str {
     match cause {
         Cause::Poweroff => "poweroff",
         Cause::Reboot => "reboot",

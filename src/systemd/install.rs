@@ -75,15 +75,13 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
     write_paper(facts, &mut steps);
     remember(facts, &mut steps)?;
     let before = steps.len();
+    // The config that is written with an agent names it, and so takes the place of the default pools.
+    let stays = facts.configured || facts.agent.is_none();
     let layout = Layout {
         binary,
         targets: targets.clone(),
         writable: writable(&facts.settings),
-        firewall: facts
-            .settings
-            .pools
-            .iter()
-            .any(|pool| pool.kind == "firewall"),
+        firewall: stays && facts.settings.ways().any(|pool| pool.kind == "firewall"),
         hold,
     };
     write(
@@ -407,8 +405,7 @@ fn write(facts: &Facts, steps: &mut Vec<Step>, path: &str, text: String, why: St
 /// The folders of health files and metrics that lie outside our own: the sandbox makes everything else read-only.
 fn writable(settings: &Settings) -> Vec<String> {
     let health_files = settings
-        .pools
-        .iter()
+        .ways()
         .filter(|pool| pool.kind == "health-file")
         .filter_map(|pool| pool.settings.get("path")?.as_str());
     let mut folders: Vec<String> = health_files

@@ -171,11 +171,7 @@ pub fn gather(
     }
     let (supervisors, outside) = find::supervisors(root).context("looking for supervisord")?;
     let mut remarks = outside.clone();
-    let consul = loaded
-        .settings
-        .pools
-        .iter()
-        .find(|pool| pool.kind == "consul");
+    let consul = loaded.settings.ways().find(|pool| pool.kind == "consul");
     let address = consul.and_then(|pool| pool.settings.get("address")?.as_str());
     let agent = find::agent(root, address.unwrap_or(find::AGENT)).context("looking for Consul")?;
     let agent = match agent {

@@ -1,0 +1,310 @@
+//! Which pools are left, and who stands in for those that can't be. Pure.
+
+use crate::config::{PoolSpec, StandIn};
+
+/// The ways out of this host, and how far each is.
+#[derive(Debug)]
+pub struct Ways {
+    pools: Vec<Way>,
+    stand_ins: Vec<Standby>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Leave by the stand-in of this name, for the pool of the second.
+    Start(String, String),
+    /// One pool is done with: nothing more comes by it, or it is given up.
+    Settled {
+        /// Whether nothing more is known to come.
+        left: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Way {
+    name: String,
+    state: State,
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A stand-in that is not needed yet.
+    Idle,
+    Trying,
+    /// It agreed, and has not said yet that it holds.
+    Asked,
+    /// It has not even agreed after some time.
+    Slow,
+    Left,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Standby {
+    name: String,
+    covers: Option<Vec<String>>,
+    state: State,
+    /// Started because traffic went on: it counts by itself.
+    counts: bool,
+}
+
+impl Standby {
+    fn covers(&self, pool: &str) -> bool {
+        let named = |names: &Vec<String>| names.iter().any(|name| name == pool);
+        self.covers.as_ref().is_none_or(named)
+    }
+}
+
+impl Ways {
+    /// All of `pools` are to be left; `stand_ins` in the order in which they are preferred.
+    #[must_use]
+    pub fn new(pools: &[PoolSpec], stand_ins: &[StandIn]) -> Self {
+        Self {
+            pools: pools
+                .iter()
+                .map(|spec| Way {
+                    name: spec.name.clone(),
+                    state: State::Trying,
+                    told: false,
+                })
+                .collect(),
+            stand_ins: stand_ins
+                .iter()
+                .map(|one| Standby {
+                    name: one.pool.name.clone(),
+                    covers: one.covers.clone(),
+                    state: State::Idle,
+                    counts: false,
+                })
+                .collect(),
+        }
+    }
+
+    /// Whether somebody would stand in for the pool.
+    #[must_use]
+    pub fn has_stand_in(&self, pool: &str) -> bool {
+        self.stand_ins.iter().any(|one| one.covers(pool))
+    }
+
+    /// A pool agreed to send nothing more.
+    pub fn asked(&mut self, pool: &str) {
+        if let Some(way) = self.pools.iter_mut().find(|way| way.name == pool)
+            && matches!(way.state, State::Trying | State::Slow)
+        {
+            way.state = State::Asked;
+        }
+    }
+
+    /// Enough time has passed for a pool to agree.
+    pub fn slow(&mut self, pool: &str) -> Vec<Next> {
+        if let Some(way) = self.pools.iter_mut().find(|way| way.name == pool)
+            && way.state == State::Trying
+        {
+            way.state = State::Slow;
+        }
+        self.review()
+    }
+
+    /// A pool, or a stand-in, is done with.
+    pub fn resolved(&mut self, name: &str, left: bool) -> Vec<Next> {
+        let state = if left { State::Left } else { State::Failed };
+        let mut next = Vec::new();
+        if let Some(one) = self.stand_ins.iter_mut().find(|one| one.name == name) {
+            one.state = state;
+            if std::mem::take(&mut one.counts) {
+                next.push(Next::Settled { left });
+            }
+        } else if let Some(way) = self.pools.iter_mut().find(|way| way.name == name) {
+            way.state = state;
+        }
+        next.extend(self.review());
+        next
+    }
+
+    /// A pool that had been left takes traffic again, and is being left once more.
+    pub fn again(&mut self, name: &str) {
+        if let Some(way) = self.pools.iter_mut().find(|way| way.name == name) {
+            way.state = State::Trying;
+            way.told = false;
+        } else if let Some(one) = self.stand_ins.iter_mut().find(|one| one.name == name) {
+            one.state = State::Trying;
+            one.counts = true;
+        }
+    }
+
+    /// Traffic goes on although every pool says that it sends none: the next stand-in, if there is one for any of them.
+    pub fn traffic_goes_on(&mut self) -> Option<Next> {
+        let pools = &self.pools;
+        let fits = |one: &&mut Standby| {
+            one.state == State::Idle && pools.iter().any(|p| one.covers(&p.name))
+        };
+        let one = self.stand_ins.iter_mut().find(fits)?;
+        one.state = State::Trying;
+        one.counts = true;
+        let covered = pools.iter().find(|pool| one.covers(&pool.name))?;
+        Some(Next::Start(one.name.clone(), covered.name.clone()))
+    }
+
+    /// The pools and stand-ins that are left.
+    pub fn left(&self) -> impl Iterator<Item = &str> {
+        let pools = self.pools.iter().map(|way| (&way.name, way.state));
+        let others = self.stand_ins.iter().map(|one| (&one.name, one.state));
+        pools
+            .chain(others)
+            .filter(|(_, state)| *state == State::Left)
+            .map(|(name, _)| name.as_str())
+    }
+
+    fn review(&mut self) -> Vec<Next> {
+        let mut next = Vec::new();
+        for way in self.pools.iter_mut().filter(|way| !way.told) {
+            let settled = match way.state {
+                State::Left => Some(true),
+                State::Failed | State::Slow => {
+                    let given_up = way.state == State::Failed;
+                    let mut covering = self
+                        .stand_ins
+                        .iter_mut()
+                        .filter(|one| one.covers(&way.name) && one.state != State::Failed);
+                    match covering.next() {
+                        Some(one) if one.state == State::Left => Some(true),
+                        Some(one) => {
+                            if one.state == State::Idle {
+                                one.state = State::Trying;
+                                next.push(Next::Start(one.name.clone(), way.name.clone()));
+                            }
+                            None
+                        }
+                        None => given_up.then_some(false),
+                    }
+                }
+                State::Idle | State::Trying | State::Asked => None,
+            };
+            if let Some(left) = settled {
+                way.told = true;
+                next.push(Next::Settled { left });
+            }
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spec(name: &str) -> PoolSpec {
+        PoolSpec {
+            name: name.to_owned(),
+            kind: String::new(),
+            limit: Duration::ZERO,
+            settings: serde_json::Value::Null,
+        }
+    }
+
+    fn stand_in(name: &str, covers: Option<&[&str]>) -> StandIn {
+        StandIn {
+            pool: spec(name),
+            covers: covers.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+        }
+    }
+
+    fn start(name: &str, pool: &str) -> Next {
+        Next::Start(name.to_owned(), pool.to_owned())
+    }
+
+    const LEFT: Next = Next::Settled { left: true };
+    const GIVEN_UP: Next = Next::Settled { left: false };
+
+    #[test]
+    fn a_dead_registry_is_stood_in_for_in_order_of_preference() {
+        let stand_ins = [stand_in("file", Some(&["consul"])), stand_in("wall", None)];
+        let mut ways = Ways::new(&[spec("consul"), spec("edge")], &stand_ins);
+        assert_eq!(ways.slow("consul"), [start("file", "consul")]);
+        assert_eq!(ways.resolved("edge", true), [LEFT]);
+        assert_eq!(ways.resolved("consul", false), []);
+        assert_eq!(ways.resolved("file", false), [start("wall", "consul")]);
+        assert_eq!(ways.resolved("wall", true), [LEFT]);
+        assert_eq!(ways.left().collect::<Vec<_>>(), ["edge", "wall"]);
+    }
+
+    #[test]
+    fn a_pool_that_recovers_needs_no_stand_in_and_one_that_agreed_is_not_slow() {
+        let stand_ins = [stand_in("wall", None)];
+        let mut ways = Ways::new(&[spec("consul")], &stand_ins);
+        ways.asked("consul");
+        assert_eq!(ways.slow("consul"), []);
+        assert_eq!(ways.resolved("consul", true), [LEFT]);
+        let mut ways = Ways::new(&[spec("consul")], &stand_ins);
+        assert_eq!(ways.slow("consul"), [start("wall", "consul")]);
+        assert_eq!(ways.resolved("consul", true), [LEFT]);
+        assert_eq!(ways.resolved("wall", true), []);
+    }
+
+    #[test]
+    fn without_a_stand_in_it_is_given_up() {
+        let mut ways = Ways::new(&[spec("consul")], &[stand_in("file", Some(&["edge"]))]);
+        assert_eq!(ways.slow("consul"), []);
+        assert_eq!(ways.resolved("consul", false), [GIVEN_UP]);
+    }
+
+    #[test]
+    fn a_pool_that_does_nothing_is_stood_in_for_once() {
+        let mut ways = Ways::new(&[spec("file")], &[stand_in("wall", Some(&["file"]))]);
+        assert_eq!(ways.resolved("file", true), [LEFT]);
+        assert_eq!(ways.traffic_goes_on(), Some(start("wall", "file")));
+        assert_eq!(ways.traffic_goes_on(), None);
+        assert_eq!(ways.resolved("wall", true), [LEFT]);
+        ways.again("file");
+        assert_eq!(ways.resolved("file", true), [LEFT]);
+        let mut others = Ways::new(&[spec("edge")], &[stand_in("wall", Some(&["file"]))]);
+        assert_eq!(others.traffic_goes_on(), None);
+    }
+
+    proptest! {
+        /// However pools and stand-ins end, each pool is told once, and left only if it or one that stands in for it is left.
+        #[test]
+        fn each_pool_is_told_once_and_never_better_than_it_is(
+            ends in proptest::collection::vec((any::<bool>(), any::<bool>()), 1..5),
+            walls in proptest::collection::vec(any::<bool>(), 0..3),
+        ) {
+            let names: Vec<String> = (0..ends.len()).map(|n| format!("p{n}")).collect();
+            let specs: Vec<PoolSpec> = names.iter().map(|name| spec(name)).collect();
+            let stand_ins: Vec<StandIn> = (0..walls.len()).map(|n| stand_in(&format!("s{n}"), None)).collect();
+            let mut ways = Ways::new(&specs, &stand_ins);
+            let mut todo = Vec::new();
+            for (name, (slow, _)) in names.iter().zip(&ends) {
+                if *slow {
+                    todo.extend(ways.slow(name));
+                }
+            }
+            for (name, (_, left)) in names.iter().zip(&ends) {
+                todo.extend(ways.resolved(name, *left));
+            }
+            let mut told = Vec::new();
+            let mut any_left = false;
+            while let Some(next) = todo.pop() {
+                match next {
+                    Next::Settled { left } => told.push(left),
+                    Next::Start(name, _) => {
+                        let left = walls[name[1..].parse::<usize>().unwrap()];
+                        any_left |= left;
+                        todo.extend(ways.resolved(&name, left));
+                    }
+                }
+            }
+            prop_assert_eq!(told.len(), ends.len());
+            let own = ends.iter().filter(|(_, left)| *left).count();
+            let left = told.iter().filter(|left| **left).count();
+            prop_assert!(left >= own);
+            prop_assert!(any_left || left == own);
+            prop_assert!(!any_left || left == ends.len());
+        }
+    }
+}
