@@ -6,6 +6,7 @@ The plain server keeps connections alive and dies at once on SIGTERM, like most 
 import http.server
 import os
 import queue
+import ssl
 import sys
 import time
 import urllib.parse
@@ -158,5 +159,23 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
 
+class TlsServer(Server):
+    """Ends TLS 1.3 itself, in the thread of each connection."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    def get_request(self):
+        stream, peer = super().get_request()
+        return self.context.wrap_socket(stream, server_side=True, do_handshake_on_connect=False), peer
+
+    def handle_error(self, request, client_address):
+        pass
+
+
 if __name__ == "__main__":
-    Server(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
+    address = ("0.0.0.0", int(sys.argv[1]))
+    if len(sys.argv) > 2:
+        TlsServer.context.load_cert_chain(sys.argv[2])
+        TlsServer(address, Handler).serve_forever()
+    Server(address, Handler).serve_forever()

@@ -34,13 +34,13 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Starts it; it finds servers as soon as Consul names some.
+    /// Starts it; it finds servers as soon as Consul names some. Over TLS each request has a connection of its own.
     ///
     /// # Errors
     /// If it can't be started.
-    pub fn start(port: &Port, dir: &Path) -> Result<Self> {
+    pub fn start(port: &Port, dir: &Path, tls: bool) -> Result<Self> {
         Ok(Self {
-            process: spawn(port, dir, &from_registry())?,
+            process: spawn(port, dir, &from_registry(tls))?,
             port: port.clone(),
             dir: dir.to_owned(),
             address: port.address.clone(),
@@ -81,7 +81,7 @@ impl Balancer {
         self.end();
         let backends = format!(
             "{}backend {FIXED}\n    balance roundrobin\n{}",
-            from_registry(),
+            from_registry(false),
             fixed(servers)
         );
         self.process = spawn(&self.port, &self.dir, &backends)?;
@@ -143,11 +143,17 @@ fn spawn(port: &Port, dir: &Path, backends: &str) -> Result<Child> {
 }
 
 /// Nothing but what Consul's DNS says, and one try.
-fn from_registry() -> String {
+fn from_registry(tls: bool) -> String {
+    let tls = if tls {
+        "    option http-server-close\n    default-server ssl verify none\n"
+    } else {
+        ""
+    };
     format!(
         "\
 backend app
     balance roundrobin
+{tls}\
     retries 0
     no option redispatch
     server-template app 4 _{SERVICE}._tcp.service.consul resolvers consul resolve-prefer ipv4 init-addr none

@@ -17,10 +17,14 @@ pub enum Program {
     BehindNginx,
     /// The plain one, which asks a PostgreSQL of its host in every request.
     WithDatabase,
+    /// As `Plain`, and ends TLS 1.3 itself.
+    Tls,
 }
 
 /// The folder with the socket of PostgreSQL.
 const DATABASE: &str = "/var/run/postgresql";
+/// The certificate and key of [`Program::Tls`].
+const IDENTITY: &str = "/opt/lab/identity.pem";
 /// The Unix socket of [`Program::BehindNginx`].
 const SOCKET: &str = "/run/app.sock";
 
@@ -31,6 +35,14 @@ impl Program {
             // Connections are kept longer than HAProxy keeps them, or its reuse would race with their end.
             Self::Gunicorn => gunicorn(&format!("0.0.0.0:{PORT}")),
             Self::BehindNginx => gunicorn(&format!("unix:{SOCKET}")),
+            Self::Tls => format!("/usr/bin/python3 /opt/lab/app.py {PORT} {IDENTITY}"),
+        }
+    }
+
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Tls => "https",
+            _ => "http",
         }
     }
 }
@@ -39,6 +51,14 @@ fn gunicorn(bind: &str) -> String {
     format!(
         "/usr/bin/gunicorn --chdir /opt/lab --bind {bind} --threads 64 --keep-alive 75 app:application"
     )
+}
+
+/// A certificate that nobody trusts, and its key.
+fn lay_identity(host: &Host) -> Result<()> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new([host.name.clone()])?.self_signed(&key)?;
+    let text = format!("{}{}", certificate.pem(), key.serialize_pem());
+    host.write(IDENTITY, &text)
 }
 
 /// nginx as the package sets it up, with one more server. It keeps some of its connections to the program.
@@ -82,6 +102,9 @@ pub fn lay(host: &Host, program: Program, tokens: Tokens) -> Result<()> {
     if program == Program::BehindNginx {
         lay_nginx(host)?;
     }
+    if program == Program::Tls {
+        lay_identity(host)?;
+    }
     let database = if program == Program::WithDatabase {
         lay_database(host)?;
         format!(",LAB_DATABASE=\"{DATABASE}\"")
@@ -104,10 +127,11 @@ pub fn lay(host: &Host, program: Program, tokens: Tokens) -> Result<()> {
     "skip_leave_on_interrupt": true, "acl": {},
     "service": {{
         "name": "{SERVICE}", "port": {PORT}, "address": "{address}",
-        "check": {{"http": "http://{address}:{PORT}/health", "interval": "1s", "timeout": "5s"}}
+        "check": {{"http": "{}://{address}:{PORT}/health", "tls_skip_verify": true, "interval": "1s", "timeout": "5s"}}
     }}
 }}"#,
-            tokens.setting()
+            tokens.setting(),
+            program.scheme()
         ),
     )
 }

@@ -82,7 +82,8 @@ impl Site {
         let client = switch.port("client", CLIENT)?;
         middle.small_buffers()?;
         client.small_buffers()?;
-        let balancer = Balancer::start(&middle, &dir)?;
+        let tls = programs.contains(&Program::Tls);
+        let balancer = Balancer::start(&middle, &dir, tls)?;
         let site = Self {
             hosts,
             balancer,

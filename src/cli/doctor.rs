@@ -89,7 +89,8 @@ impl Doctor {
 
 fn examine(root: &Root, program: &Path) -> anyhow::Result<(Facts, Vec<Found>)> {
     let loaded = config::load(root)?;
-    let facts = doctor::gather(root, program, &loaded)?;
+    let mut facts = doctor::gather(root, program, &loaded)?;
+    facts.ask_ports(root);
     let found = doctor::examine(&facts);
     Ok((facts, found))
 }

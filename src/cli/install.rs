@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::drain::ports;
+use crate::drain::target::unit_names;
 use crate::pools::{self, Looked};
 use crate::systemd::install;
 use crate::systemd::steps::{Hands, Pid1, Systemctl};
@@ -52,7 +54,12 @@ impl Install {
         let program = std::env::current_exe()
             .and_then(std::fs::canonicalize)
             .context("this program's own file")?;
-        self.on(root, &Systemctl, &program, out)
+        let dry = self.dry_run;
+        let code = self.on(root, &Systemctl, &program, out)?;
+        if !dry {
+            learn(root, out)?;
+        }
+        Ok(code)
     }
 
     fn on(
@@ -105,6 +112,25 @@ impl Install {
         }
         Ok(exit::OK)
     }
+}
+
+/// Finds out what the programs speak on their ports. Without it a drain is only slower: no reason to fail.
+fn learn(root: &Root, out: &mut dyn Write) -> anyhow::Result<()> {
+    let units = unit_names(root, &config::load(root)?.settings.units);
+    match ports::learn(root, &units, Duration::ZERO) {
+        Ok((listeners, kept)) => {
+            for listener in &listeners {
+                let spoken = kept.of(listener);
+                let (port, program) = (listener.local.port(), &listener.program);
+                writeln!(out, "spoken  {spoken} on port {port} of {program}")?;
+            }
+        }
+        Err(error) => writeln!(
+            out,
+            "spoken  can't be found out now: {error:#}; `drainctl doctor` tries again"
+        )?,
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `status`: what would be waited for right now; what is, while a drain runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,6 +13,7 @@ use crate::drain::event::Looked;
 use crate::drain::looker;
 use crate::drain::machine::Depth;
 use crate::drain::target::{Programs, unit_names, watched};
+use crate::evidence::probe::Kept;
 use crate::evidence::{Glance, Watch};
 use crate::pools::{Membership, Said};
 use crate::probes::Asked;
@@ -223,7 +224,9 @@ impl Facts {
             watched(units),
             &settings.watch,
             settings.settle,
+            Kept::read(root),
             ports,
+            Instant::now(),
         )?;
         let found = watch.discover(&|pid| programs.name(root, pid))?;
         self.notes.extend(found.notes);

@@ -121,6 +121,18 @@ pub(super) fn settle(section: &mut Section<'_>, values: &SettleSettings) {
     }
 }
 
+/// The port that a table is named for.
+pub(super) fn port(section: &mut Section<'_>, name: &str) -> Option<u16> {
+    let port = name.parse().ok().filter(|port| *port > 0);
+    if port.is_none() {
+        section.fault(
+            "",
+            "is not named for a port; write it like [watch.ports.8443]",
+        );
+    }
+    port
+}
+
 pub(super) fn rejoin(section: &mut Section<'_>, values: &RejoinSettings) {
     positive(section, "limit", values.limit);
     if let Some(check) = &values.check {

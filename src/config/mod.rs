@@ -28,8 +28,8 @@ pub use network::{Ignore, Network};
 pub use policy::{Policies, Policy};
 pub use section::{Section, read_alone};
 pub use settings::{
-    Deadlines, FleetSettings, GuardSettings, POOL_LIMIT, PoolSpec, ProbeSpec, RejoinSettings,
-    ReportSettings, Settings, SettleSettings, StandIn, WatchSettings,
+    Deadlines, FleetSettings, GuardSettings, POOL_LIMIT, PoolSpec, PortRule, PortSettings,
+    ProbeSpec, RejoinSettings, ReportSettings, Settings, SettleSettings, StandIn, WatchSettings,
 };
 pub use template::{DEFAULTS, Found, FoundPool, template};
 

@@ -12,7 +12,9 @@ use super::fault::{Fault, Nature};
 use super::files::Source;
 use super::merge::{Map, merged, moved};
 use super::section::{Located, Section, line_at};
-use super::settings::{GuardSettings, Settings, default_pools, default_stand_ins};
+use super::settings::{
+    GuardSettings, PortSettings, Settings, WatchSettings, default_pools, default_stand_ins,
+};
 use super::words::printable;
 use super::{fleet, stand_in, typed};
 use crate::world::Root;
@@ -125,7 +127,7 @@ fn interpret<'a>(
     let deadline = section(deadline, root, check::deadline, &mut faults);
     let hold = section(hold, root, check::hold, &mut faults);
     let settle = section(settle, root, check::settle, &mut faults);
-    let watch = section(watch, root, |_, _| {}, &mut faults);
+    let watch = watch_section(watch, root, &mut faults);
     let rejoin = section(rejoin, root, check::rejoin, &mut faults);
     let guard: GuardSettings = section(
         guard,
@@ -209,6 +211,34 @@ impl<'a> Sub<'a> {
         });
         None
     }
+}
+
+/// `[watch]`, and the tables of single ports in it.
+fn watch_section<'a>(
+    mut sub: Sub<'a>,
+    root: Option<&'a Root>,
+    faults: &mut Vec<Located>,
+) -> WatchSettings {
+    const PORTS: &str = "ports";
+    let ports = sub
+        .table
+        .remove_entry(PORTS)
+        .and_then(|(key, value)| Sub::of(format!("watch.{PORTS}"), key.span(), value, faults));
+    let mut section = Section::new(sub.name, sub.table, sub.header, root).beside(&[PORTS]);
+    let values: WatchSettings = section.read().unwrap_or_default();
+    let mut watch = finish(section, values, faults);
+    for (key, value) in ports.into_iter().flat_map(|ports| ports.table) {
+        let name = key.get_ref().to_string();
+        let Some(sub) = Sub::of(format!("watch.{PORTS}.{name}"), key.span(), value, faults) else {
+            continue;
+        };
+        let mut section = Section::new(sub.name, sub.table, sub.header, root);
+        let values: PortSettings = section.read().unwrap_or_default();
+        let port = check::port(&mut section, &name);
+        let values = finish(section, values, faults);
+        watch.ports.extend(port.map(|port| (port, values)));
+    }
+    watch
 }
 
 fn section<'a, T: Default + serde::de::DeserializeOwned>(

@@ -1,5 +1,6 @@
 //! The checked values that the rest of the program works with.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use super::duration;
 use super::network::{Ignore, Network};
 use super::policy::{Policies, Policy};
 use super::section::read_alone;
+use crate::evidence::Rule;
 use crate::fleet::FleetSpec;
 use crate::pools::KINDS;
 
@@ -200,8 +202,47 @@ pub struct WatchSettings {
     /// How long after its last activity a connection that can't be told apart counts as busy.
     #[serde(with = "duration")]
     pub uncertain_hold: Duration,
+    /// How long after its last payload a connection with streams counts as busy.
+    #[serde(with = "duration")]
+    pub stream_quiet: Duration,
+    /// The most that streams are waited for, from the beginning of the drain.
+    #[serde(with = "duration")]
+    pub stream_deadline: Duration,
     /// Peers, and ports of ours, whose traffic never counts as arriving.
     pub ignore: Vec<Ignore>,
+    /// What is set for single ports; read from tables of their own.
+    #[serde(skip)]
+    pub ports: BTreeMap<u16, PortSettings>,
+}
+
+/// What is set for one port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PortSettings {
+    /// By which rule its connections are judged; by default what was found there decides.
+    pub rule: Option<PortRule>,
+}
+
+/// The rules that can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortRule {
+    /// A request is answered before the next one comes.
+    Requests,
+    /// Busy while payload moves.
+    Streams,
+    /// Busy until it is closed.
+    UntilClosed,
+}
+
+impl From<PortRule> for Rule {
+    fn from(rule: PortRule) -> Self {
+        match rule {
+            PortRule::Requests => Self::Requests,
+            PortRule::Streams => Self::Streams,
+            PortRule::UntilClosed => Self::UntilClosed,
+        }
+    }
 }
 
 impl Default for WatchSettings {
@@ -209,7 +250,10 @@ impl Default for WatchSettings {
         Self {
             pause: Duration::from_secs(1),
             uncertain_hold: Duration::from_secs(10),
+            stream_quiet: Duration::from_secs(10),
+            stream_deadline: Duration::from_secs(30),
             ignore: Vec::new(),
+            ports: BTreeMap::new(),
         }
     }
 }

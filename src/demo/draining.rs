@@ -4,19 +4,48 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use serde_json::json;
+use sockdiag::Socket;
 
 use super::balancer::CHECKER;
 use crate::config::{Ignore, Network, PoolSpec, Settings, WatchSettings};
 use crate::drain::Target;
 use crate::drain::engine::{self, Order};
+use crate::evidence::probe::Kept;
+use crate::evidence::{Members, Spoken, Unit, listeners};
 use crate::receipts::{Lock, Locked};
 use crate::world::Root;
 
 /// The most that the drain may take; the longest request takes 4 s.
 const LIMIT: Duration = Duration::from_secs(15);
+
+/// Keeps what the backend speaks, as `install` would find out by asking it.
+fn known(order: &Order) -> anyhow::Result<()> {
+    let Target::Process { pid, name } = &order.target else {
+        return Ok(());
+    };
+    let unit = Unit {
+        name: name.clone(),
+        members: Members::Process(*pid),
+    };
+    let found = listeners::find(
+        &order.root,
+        &mut Socket::open()?,
+        &[unit],
+        &[],
+        Instant::now() + LIMIT,
+        &|_| None,
+    )?;
+    let mut kept = Kept::default();
+    for listener in &found.listeners {
+        kept.put(listener, Spoken::PLAIN);
+    }
+    kept.write(&order.state)
+        .context("keep what the backend speaks")
+}
 
 /// Drains the process `pid`, which serves as long as `marker` is not there, and prints each event as JSON; the exit code. Receipts,
 /// history and lock lie below `state`.
@@ -56,6 +85,7 @@ pub fn run(pid: u32, marker: &Path, state: &Path) -> anyhow::Result<u8> {
     let Locked::Ours(_lock) = Lock::attempt(&order.state)? else {
         anyhow::bail!("{} is in use", state.display());
     };
+    known(&order)?;
     let report = engine::run(&order, channel(), &mut |_, event| {
         if let Ok(line) = serde_json::to_string(event) {
             // The demo ends this process when it is gone.

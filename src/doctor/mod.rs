@@ -11,6 +11,7 @@ mod limits;
 mod order;
 pub mod picture;
 mod places;
+mod ports;
 mod sandbox;
 mod sight;
 mod text;
@@ -171,6 +172,9 @@ pub const CHECKS: &[Check] = &[
     check("pool-last", Section::Pools, checks::last::find),
     check("pool-readers", Section::Pools, checks::readers::find),
     check("probe-answer", Section::Pools, places::probes),
+    check("port-unknown", Section::State, ports::unknown),
+    check("port-certificates", Section::State, ports::certificates),
+    check("port-streams", Section::State, ports::streams),
     check("state-receipts", Section::State, places::receipts),
     check("state-rejoin", Section::State, places::rejoin),
     check("state-leftovers", Section::State, places::leftovers),

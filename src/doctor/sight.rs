@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::drain::looker;
 use crate::drain::machine::Depth;
 use crate::drain::target::{Programs, assumed, unit_names, watched};
 use crate::evidence::Watch;
+use crate::evidence::probe::Kept;
 use crate::pools;
 use crate::receipts::{RUN_DIR, STATE_DIR};
 use crate::systemd::{self, UnitState};
@@ -95,8 +96,15 @@ impl Sight {
             .iter()
             .filter_map(looker::local_port)
             .collect();
-        let (watch, settle) = (&settings.watch, settings.settle);
-        let mut watch = Watch::new(root, watched(units), watch, settle, ports)?;
+        let mut watch = Watch::new(
+            root,
+            watched(units),
+            &settings.watch,
+            settings.settle,
+            Kept::read(root),
+            ports,
+            Instant::now(),
+        )?;
         watch.discover(&|pid| programs.name(root, pid))?;
         let listeners = watch.listeners().iter();
         self.listeners = listeners

@@ -6,6 +6,8 @@ use super::around::{Cloud, Cut, Longest};
 use super::grace::Grace;
 use super::*;
 use crate::config::PoolSpec;
+use crate::evidence::spoken::{Flight, Handshake, Transport};
+use crate::evidence::{Listener, Spoken};
 use crate::pools::{Absent, Closely, Membership, Peers, PeersSaid, PoolErrorKind, Said};
 use crate::probes::Counted;
 use crate::receipts::{Book, Receipt};
@@ -430,6 +432,41 @@ const BROKEN: &[Broken] = &[
     ("pool-out", "by somebody", |f| {
         f.pools[0].membership = Some(Membership::Out);
     }),
+    ("port-unknown", "silent", |f| spoken(f, Spoken::default())),
+    ("port-certificates", "asks for them", |f| {
+        let handshake = Handshake {
+            newer: true,
+            asks_certificate: true,
+            full: Flight::default(),
+            resumed: None,
+        };
+        spoken(
+            f,
+            Spoken {
+                transport: Transport::Tls(handshake),
+                ..Spoken::PLAIN
+            },
+        );
+    }),
+    ("port-streams", "HTTP/2 beside HTTP/1.1", |f| {
+        spoken(
+            f,
+            Spoken {
+                http2: true,
+                ..Spoken::PLAIN
+            },
+        );
+    }),
+    ("port-streams", "HTTP/2 alone", |f| {
+        spoken(
+            f,
+            Spoken {
+                http1: false,
+                http2: true,
+                ..Spoken::PLAIN
+            },
+        );
+    }),
     ("hook-drop-ins", "a shorter limit", |f| drop_in(f, HOOK)),
     ("hook-drop-ins", "on the way back", |f| drop_in(f, REJOIN)),
     ("hook-tried", "blind in its sandbox", |f| {
@@ -547,6 +584,15 @@ const BROKEN: &[Broken] = &[
         f.scheduled = Some("USEC=1795394400000000\nWARN_WALL=1\nMODE=poweroff\n".to_owned());
     }),
 ];
+
+fn spoken(facts: &mut Facts, spoken: Spoken) {
+    let listener = Listener {
+        local: "0.0.0.0:8443".parse().unwrap(),
+        program: "web:api".to_owned(),
+        front: false,
+    };
+    facts.ports = vec![(listener, spoken)];
+}
 
 fn drop_in(facts: &mut Facts, name: &str) {
     let path = format!("/etc/systemd/system/{name}.d/x.conf");

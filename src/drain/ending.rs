@@ -28,6 +28,10 @@ impl Engine<'_> {
         if outcome == Outcome::Aborted && !self.undo() {
             outcome = Outcome::Skipped;
         }
+        if outcome == Outcome::Drained && self.story.has_overdue() {
+            // Their own deadline came first.
+            outcome = Outcome::DeadlineHit;
+        }
         let left = matches!(outcome, Outcome::NothingToDo) || self.story.traffic_stopped();
         let code = exit::of(outcome, left);
         let report = self

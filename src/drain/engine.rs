@@ -21,6 +21,7 @@ use super::ways::Ways;
 use super::{Cause, Outcome, guard, target};
 use crate::config::Settings;
 use crate::evidence::Glance;
+use crate::evidence::probe::Kept;
 use crate::exit;
 use crate::pools::{PeersSaid, Said};
 use crate::receipts::{self, Run, Store, boot_clock};
@@ -297,6 +298,7 @@ impl Engine<'_> {
             settle: settings.settle,
             pools: settings.pools.clone(),
             probes: settings.probes.clone(),
+            kept: Kept::read(&self.order.state),
         }
         .start(self.tell.clone());
         let notifier = if self.order.as_hook {

@@ -173,6 +173,12 @@ pub struct Looked {
     /// The longest that a probe has counted anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probed: Option<Duration>,
+    /// Streams that go on, and are not waited for any longer since their own deadline has passed.
+    #[serde(default)]
+    pub overdue: u64,
+    /// These, at most [`Looked::MOST_HELD`].
+    #[serde(default)]
+    pub given_up: Vec<Held>,
 }
 
 impl Looked {

@@ -9,6 +9,7 @@ use super::machine::Depth;
 use super::target::{Programs, watched};
 use crate::config::{PoolSpec, ProbeSpec, SettleSettings, WatchSettings};
 use crate::evidence::arrivals::Origin;
+use crate::evidence::probe::Kept;
 use crate::evidence::{Glance, Listener, LocalListener, Poller, Watch};
 use crate::probes::Asked;
 use crate::receipts::TargetMark;
@@ -53,6 +54,8 @@ pub struct Looker {
     pub pools: Vec<PoolSpec>,
     /// What is asked beside the sockets.
     pub probes: Vec<ProbeSpec>,
+    /// What is spoken on the target's ports.
+    pub kept: Kept,
 }
 
 impl Looker {
@@ -70,6 +73,7 @@ impl Looker {
             counting: false,
             looker: self,
             programs,
+            began: Instant::now(),
             watch: None,
             told: false,
             pollers: HashMap::new(),
@@ -91,6 +95,7 @@ impl Looker {
 struct Eye {
     looker: Looker,
     programs: Programs,
+    began: Instant,
     /// With the instant at which it is to look again for what the target listens on.
     watch: Option<(Watch, Instant)>,
     told: bool,
@@ -136,6 +141,7 @@ impl Eye {
             settings,
             settle,
             pools,
+            kept,
             ..
         } = &self.looker;
         let name = |pid| self.programs.name(root, pid);
@@ -143,7 +149,15 @@ impl Eye {
             Some(watch) => watch,
             none => {
                 let ports = pools.iter().filter_map(local_port).collect();
-                let mut watch = Watch::new(root, watched(units), settings, *settle, ports)?;
+                let mut watch = Watch::new(
+                    root,
+                    watched(units),
+                    settings,
+                    *settle,
+                    kept.clone(),
+                    ports,
+                    self.began,
+                )?;
                 let found = watch.discover(&name)?;
                 if !self.told {
                     self.told = true;

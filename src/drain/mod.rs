@@ -16,6 +16,7 @@ mod leavers;
 pub mod looker;
 pub mod machine;
 pub mod outcome;
+pub mod ports;
 pub mod rejoin;
 pub mod slot;
 mod steering;

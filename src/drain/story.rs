@@ -188,8 +188,19 @@ impl Story {
     /// Whether every pool is known to send nothing more, and the sockets agree: nothing is in flight.
     #[must_use]
     pub fn traffic_stopped(&self) -> bool {
-        let quiet = self.looked.as_ref().is_some_and(|looked| looked.busy == 0);
+        let quiet = self
+            .looked
+            .as_ref()
+            .is_some_and(|looked| looked.busy + looked.overdue == 0);
         quiet && self.pools.iter().all(|pool| pool.out.is_some())
+    }
+
+    /// Whether streams go on that were given up at their own deadline.
+    #[must_use]
+    pub fn has_overdue(&self) -> bool {
+        self.looked
+            .as_ref()
+            .is_some_and(|looked| looked.overdue > 0)
     }
 
     /// One line for `systemctl status`.
@@ -235,12 +246,19 @@ impl Story {
         let (waited, waited_more) = self.waits.longest();
         let cut = match (&self.looked, outcome) {
             (_, Outcome::NothingToDo | Outcome::Refused) => Vec::new(),
-            (Some(looked), _) => looked.held.clone(),
+            (Some(looked), _) => looked
+                .held
+                .iter()
+                .chain(&looked.given_up)
+                .cloned()
+                .collect(),
             (None, _) => Vec::new(),
         };
         let in_flight = match (&self.looked, outcome) {
             (_, Outcome::NothingToDo) => Count::Exactly(0),
-            (Some(looked), _) if looked.unknown.is_empty() => Count::Exactly(looked.busy),
+            (Some(looked), _) if looked.unknown.is_empty() => {
+                Count::Exactly(looked.busy + looked.overdue)
+            }
             _ => Count::Unknown,
         };
         Report {

@@ -156,6 +156,7 @@ impl Memory {
                 .map(|now| now.since(entry.segments_before)),
             pingpong: entry.pingpong,
             longest_pause: entry.longest_pause,
+            flow: None,
         };
         entry.received = received;
         entry.sent = sent;

@@ -9,7 +9,7 @@ use sockdiag::{Ends, Info, Row};
 use super::arrivals::{Arrival, Arrivals, Origin, Traffic};
 use super::checkers::Local;
 use super::memory::{Memory, Noted};
-use super::watch::see;
+use super::sight::see;
 use crate::config::{Ignore, SettleSettings};
 
 /// Arrivals are late by their tick, a read and a schedule at most.

@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use sockdiag::{Info, Query, Row, Socket, SocketId, States, TcpState};
+use sockdiag::{Query, Row, Socket, SocketId, States, TcpState};
 
 use super::arrivals::Traffic;
+use super::flows::Flows;
 use super::listeners::{self, Found, Listener, LocalListener, Unit};
 use super::locals::Locals;
 use super::memory::Memory;
 use super::newcomers::Newcomers;
 use super::pingpong;
-use super::verdict::{Ages, History, Holds, Pingpong, Seen, Segments, Stage, Verdict, Why, judge};
+use super::probe::Kept;
+use super::sight::see;
+use super::spoken::Spoken;
+use super::verdict::{History, Holds, Pingpong, Rule, Seen, Terms, Verdict, Why, judge};
 use crate::config::{SettleSettings, WatchSettings};
 use crate::drain::event::{Held, Looked};
 use crate::drain::machine::Depth;
@@ -31,7 +35,13 @@ pub struct Watch {
     root: Root,
     socket: Socket,
     units: Vec<Unit>,
-    holds: Holds,
+    settings: WatchSettings,
+    /// What is spoken on the target's ports.
+    kept: Kept,
+    /// By what the connections to each of `listeners` are judged.
+    terms: Vec<Terms>,
+    /// When streams are not waited for any longer.
+    streams_until: Instant,
     checker_ports: Vec<u16>,
     newcomers: Newcomers,
     /// The connections of pollers: what they were answered was the whole answer.
@@ -39,6 +49,7 @@ pub struct Watch {
     listeners: Vec<Listener>,
     locals: Locals,
     memory: Memory,
+    flows: Flows,
     witnesses: Vec<SocketId>,
 }
 
@@ -71,8 +82,30 @@ struct Undecided {
     listener: usize,
 }
 
+/// What the connections to a port are judged by.
+#[must_use]
+pub fn terms(settings: &WatchSettings, port: u16, spoken: Spoken) -> Terms {
+    let set = settings.ports.get(&port).and_then(|port| port.rule);
+    let rule = match set {
+        Some(rule) => rule.into(),
+        None if spoken.http2 => Rule::Http2,
+        None => Rule::Requests,
+    };
+    Terms {
+        holds: Holds {
+            pause: settings.pause,
+            uncertain: settings.uncertain_hold,
+            stream_quiet: settings.stream_quiet,
+        },
+        rule,
+        spoken,
+        streams_over: false,
+    }
+}
+
 impl Watch {
-    /// Watches what `units` listen on. `checker_ports` are those on which local health checkers listen themselves.
+    /// Watches what `units` listen on, in a drain that began at `began`. `kept` is what is known of their ports; `checker_ports` are
+    /// those on which local health checkers listen themselves.
     ///
     /// # Errors
     /// The kernel does not answer sock_diag.
@@ -81,22 +114,25 @@ impl Watch {
         units: Vec<Unit>,
         settings: &WatchSettings,
         settle: SettleSettings,
+        kept: Kept,
         checker_ports: Vec<u16>,
+        began: Instant,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             root: root.clone(),
             socket: Socket::open().context("open a sock_diag socket")?,
             units,
-            holds: Holds {
-                pause: settings.pause,
-                uncertain: settings.uncertain_hold,
-            },
+            settings: settings.clone(),
+            kept,
+            terms: Vec::new(),
+            streams_until: began + settings.stream_deadline,
             checker_ports,
             newcomers: Newcomers::new(settings.ignore.clone(), settle),
             polled: HashSet::new(),
             listeners: Vec::new(),
             locals: Locals::default(),
             memory: Memory::new(Instant::now()),
+            flows: Flows::new(Instant::now()),
             witnesses: Vec::new(),
         })
     }
@@ -129,6 +165,9 @@ impl Watch {
         for listener in listeners {
             let known = |one: &Listener| one.local == listener.local;
             if !self.listeners.iter().any(known) {
+                let spoken = self.kept.of(&listener);
+                let port = listener.local.port();
+                self.terms.push(terms(&self.settings, port, spoken));
                 self.listeners.push(listener);
             }
         }
@@ -163,6 +202,11 @@ impl Watch {
     /// # Errors
     /// Something could not be seen: what is in flight is unknown.
     pub fn look(&mut self, depth: Depth) -> anyhow::Result<Glance> {
+        if Instant::now() >= self.streams_until {
+            for terms in &mut self.terms {
+                terms.streams_over = true;
+            }
+        }
         if depth == Depth::Oldest
             && let Some(age) = self.oldest_busy()?
         {
@@ -181,16 +225,25 @@ impl Watch {
         let Self {
             socket,
             memory,
-            holds,
+            flows,
+            listeners,
+            terms,
             witnesses,
             ..
         } = self;
         let mut oldest = None;
         let look = |_, row: Option<&Row<'_>>| {
             let Some(row) = row else { return };
+            let local = row.id.local();
+            let Some(at) = listeners.iter().position(|one| one.takes(local)) else {
+                return;
+            };
             let seen = see(row);
-            let noted = memory.note(now, row.id.cookie(), &seen);
-            let verdict = verdict_of(row, &seen, &noted.history, holds);
+            let mut noted = memory.note(now, row.id.cookie(), &seen);
+            if terms[at].rule == Rule::Http2 {
+                noted.history.flow = Some(flows.note(now, row.id.cookie(), &seen));
+            }
+            let verdict = verdict_of(row, &seen, &noted.history, &terms[at]);
             memory.judged(row.id.cookie(), verdict);
             if matches!(verdict, Verdict::Busy(_)) {
                 oldest = oldest.max(Some(noted.age));
@@ -232,13 +285,15 @@ impl Watch {
             ..Query::default()
         };
         self.memory.begin();
+        self.flows.begin();
         let Self {
             socket,
             memory,
-            holds,
+            flows,
             listeners,
             newcomers,
             polled,
+            terms,
             ..
         } = self;
         let mut walk = socket
@@ -263,12 +318,16 @@ impl Watch {
                     }
                     let seen = see(row);
                     let known = memory.knows(row.id.cookie());
-                    let noted = memory.note(now, row.id.cookie(), &seen);
+                    let mut noted = memory.note(now, row.id.cookie(), &seen);
+                    if terms[at].rule == Rule::Http2 {
+                        noted.history.flow = Some(flows.note(now, row.id.cookie(), &seen));
+                    }
                     newcomers.seen(now, row, &noted, known);
-                    let verdict = verdict_of(row, &seen, &noted.history, holds);
+                    let verdict = verdict_of(row, &seen, &noted.history, &terms[at]);
                     memory.judged(row.id.cookie(), verdict);
                     let answered = verdict == Verdict::Busy(Why::Answering);
-                    if !verdict.holds() || (answered && polled.contains(&row.id.cookie())) {
+                    let polled = answered && polled.contains(&row.id.cookie());
+                    if verdict == Verdict::Idle || polled {
                         walk.looked.idle += 1;
                         return;
                     }
@@ -281,6 +340,10 @@ impl Watch {
                         sent: seen.sent,
                         verdict,
                     };
+                    if verdict == Verdict::Overdue {
+                        walk.overdue(held);
+                        return;
+                    }
                     if verdict.is_undecided() && walk.ties.len() < MOST_TIES {
                         walk.ties.push(Undecided {
                             id: row.id,
@@ -299,6 +362,7 @@ impl Watch {
                 },
             )
             .context("look at the connections")?;
+        self.flows.end();
         self.break_ties(&mut walk)?;
         walk.keep_oldest_witnesses();
         self.witnesses = walk.witnesses.iter().map(|(_, id)| *id).collect();
@@ -361,10 +425,17 @@ impl Watch {
             if alone {
                 self.memory.read(tie.id.cookie(), tie.history.pingpong);
             }
-            tie.held.verdict = judge(&tie.seen, &tie.history, &self.holds);
-            if !tie.held.verdict.holds() {
-                walk.looked.idle += 1;
-                continue;
+            tie.held.verdict = judge(&tie.seen, &tie.history, &self.terms[tie.listener]);
+            match tie.held.verdict {
+                Verdict::Idle => {
+                    walk.looked.idle += 1;
+                    continue;
+                }
+                Verdict::Overdue => {
+                    walk.overdue(tie.held);
+                    continue;
+                }
+                _ => {}
             }
             walk.witnesses.push((tie.held.age, tie.id));
             walk.hold(tie.held, tie.listener);
@@ -410,6 +481,14 @@ impl Walk {
         self.name(held);
     }
 
+    /// A stream that is not waited for any longer.
+    fn overdue(&mut self, held: Held) {
+        self.looked.overdue += 1;
+        if self.looked.given_up.len() < Looked::MOST_HELD {
+            self.looked.given_up.push(held);
+        }
+    }
+
     fn name(&mut self, held: Held) {
         self.looked.busy += 1;
         self.looked.uncertain += u64::from(held.verdict.is_tie());
@@ -446,67 +525,10 @@ impl Walk {
 }
 
 /// The verdict, with the one thing that is not in the rules: a connection that waits to be accepted.
-fn verdict_of(row: &Row<'_>, seen: &Seen, history: &History, holds: &Holds) -> Verdict {
+fn verdict_of(row: &Row<'_>, seen: &Seen, history: &History, terms: &Terms) -> Verdict {
     let open = matches!(row.state, TcpState::Established | TcpState::CloseWait);
     if open && row.inode == 0 {
         return Verdict::Busy(Why::Unaccepted);
     }
-    judge(seen, history, holds)
-}
-
-/// What the rules need of a row.
-#[must_use]
-pub fn see(row: &Row<'_>) -> Seen {
-    let stage = match row.state {
-        TcpState::SynRecv | TcpState::NewSynRecv | TcpState::SynSent => Stage::Opening,
-        TcpState::Established => Stage::Open,
-        TcpState::CloseWait => Stage::HalfClosed,
-        TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck => Stage::Closing,
-        TcpState::FinWait2 | TcpState::TimeWait | TcpState::Close => Stage::Closed,
-        // What the kernel may add one day is not taken for idle.
-        _ => Stage::Open,
-    };
-    let info = row.info.as_ref();
-    // The kernel counts the client's FIN as a byte; taken for one, it would look like a request.
-    let fin = u64::from(!matches!(
-        row.state,
-        TcpState::Established | TcpState::FinWait1 | TcpState::FinWait2
-    ));
-    Seen {
-        stage,
-        unread: row.rqueue,
-        unsent: row.wqueue,
-        ages: info.and_then(ages),
-        received: info
-            .and_then(Info::bytes_received)
-            .unwrap_or_default()
-            .saturating_sub(fin),
-        sent: info
-            .and_then(|info| info.bytes_sent().or(info.bytes_acked()))
-            .unwrap_or_default(),
-        segments: info.and_then(segments),
-    }
-}
-
-/// Withheld as a whole by a kernel without byte counters: no bytes received would look like no request.
-fn ages(info: &Info<'_>) -> Option<Ages> {
-    info.bytes_received()?;
-    Some(Ages {
-        received: info.last_data_recv()?,
-        sent: info.last_data_sent()?,
-        ack: info.last_ack_recv()?,
-    })
-}
-
-fn segments(info: &Info<'_>) -> Option<Segments> {
-    Some(Segments {
-        acks_sent: low(info.segs_out()?.wrapping_sub(info.data_segs_out()?)),
-        acks_received: low(info.segs_in()?.wrapping_sub(info.data_segs_in()?)),
-        payloads_received: low(info.data_segs_in()?),
-    })
-}
-
-fn low(count: u32) -> u16 {
-    let [.., high, low] = count.to_be_bytes();
-    u16::from_be_bytes([high, low])
+    judge(seen, history, terms)
 }

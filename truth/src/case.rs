@@ -1,6 +1,6 @@
 //! One verdict and what it rests on.
 
-use drainctl::evidence::verdict::{History, Seen, Stage, Verdict, Why};
+use drainctl::evidence::verdict::{History, Seen, Stage, Tie, Verdict, Why};
 
 /// One verdict and all that it rests on.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,15 @@ impl Case {
             self.verdict
         {
             return format!("{why:?}").to_lowercase();
+        }
+        if let Verdict::Uncertain(Tie::Handshake) = self.verdict {
+            return "little more than a handshake".to_owned();
+        }
+        if let Verdict::Busy(why @ (Why::Streaming | Why::Open)) = self.verdict {
+            return format!("{why:?}").to_lowercase();
+        }
+        if let Some(flow) = self.history.flow {
+            return format!("HTTP/2, last {:?}", flow.last);
         }
         let Some(ages) = self.seen.ages else {
             return "ages withheld".to_owned();

@@ -8,18 +8,86 @@ use anyhow::{Context, Result, bail};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::plan::Plan;
+use crate::tls::{self, Speech};
+
+/// Where a client connects to, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct To {
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// What is spoken there.
+    pub(crate) speech: Speech,
+    /// Whether sessions are resumed.
+    pub(crate) resumes: bool,
+}
+
+impl To {
+    /// Without TLS.
+    pub(crate) const fn plain(address: SocketAddr) -> Self {
+        Self {
+            address,
+            speech: Speech::Plain,
+            resumes: false,
+        }
+    }
+}
+
+/// The connection itself.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<tls::ClientStream>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
 
 /// One connection, kept alive.
 #[derive(Debug)]
 pub(crate) struct Client {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Stream>,
 }
 
 impl Client {
-    /// Connects.
-    pub(crate) fn connect(to: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(to)?;
-        stream.set_nodelay(true)?;
+    /// Connects; over TLS, the handshake is over when this returns.
+    pub(crate) fn connect(to: To) -> Result<Self> {
+        let tcp = TcpStream::connect(to.address)?;
+        tcp.set_nodelay(true)?;
+        let stream = match to.speech {
+            Speech::Plain | Speech::Http2 => Stream::Plain(tcp),
+            speech => Stream::Tls(Box::new(tls::connect(tcp, speech, to)?)),
+        };
         Ok(Self {
             reader: BufReader::new(stream),
         })
@@ -33,7 +101,7 @@ impl Client {
         let stream = TcpStream::from(stream);
         stream.set_nodelay(true)?;
         Ok(Self {
-            reader: BufReader::new(stream),
+            reader: BufReader::new(Stream::Plain(stream)),
         })
     }
 
@@ -61,7 +129,7 @@ impl Client {
 
     /// Bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.reader.get_ref().write_all(bytes)?)
+        Ok(self.reader.get_mut().write_all(bytes)?)
     }
 
     /// Reads one whole answer.
@@ -90,14 +158,39 @@ impl Client {
         self.skip(left)
     }
 
+    /// Asks for a WebSocket, and waits until it is one.
+    pub(crate) fn upgrade(&mut self) -> Result<()> {
+        let head = head(
+            &Plan::default(),
+            0,
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bGFi\r\n",
+        );
+        self.send(head.as_bytes())?;
+        let status = self.status()?;
+        if !status.contains(" 101 ") {
+            bail!("no WebSocket: {status}");
+        }
+        Ok(())
+    }
+
+    /// A message of a WebSocket, and its echo.
+    pub(crate) fn say(&mut self, message: &[u8]) -> Result<()> {
+        self.send(message)?;
+        self.skip(u64::try_from(message.len())?)
+    }
+
     /// Sends a FIN and stays to read.
     pub(crate) fn half_close(&self) -> Result<()> {
-        Ok(self.reader.get_ref().shutdown(std::net::Shutdown::Write)?)
+        Ok(self
+            .reader
+            .get_ref()
+            .tcp()
+            .shutdown(std::net::Shutdown::Write)?)
     }
 
     /// Goes away with a RST.
     pub(crate) fn vanish(self) -> Result<()> {
-        rustix::net::sockopt::set_socket_linger(self.reader.get_ref(), Some(Duration::ZERO))?;
+        rustix::net::sockopt::set_socket_linger(self.reader.get_ref().tcp(), Some(Duration::ZERO))?;
         Ok(())
     }
 

@@ -18,11 +18,12 @@ use drainctl::drain::{Outcome, Report, Target};
 use drainctl::world::Root;
 
 use crate::book::Book;
-use crate::client::Client;
+use crate::client::{Client, To};
 use crate::dice::Dice;
 use crate::plan::Plan;
-use crate::proxy::{self, Via};
+use crate::proxy::{self, Upstream, Via};
 use crate::server;
+use crate::tls::Speech;
 
 /// A drain and what goes on around it.
 struct Scene {
@@ -253,6 +254,7 @@ fn settle(report: &Report) -> Duration {
 pub(crate) fn serve(port: u16) -> Result<()> {
     server::serve(
         (Ipv4Addr::UNSPECIFIED, port).into(),
+        Speech::Plain,
         &Arc::new(Book::default()),
     )?;
     println!("ready");
@@ -283,7 +285,13 @@ fn play(scene: &'static Scene, port: u16, dir: &Path) -> Result<Outcomes> {
 }
 
 fn play_with(scene: &'static Scene, port: u16, dir: &Path, server: &mut Child) -> Result<Outcomes> {
-    proxy::start(scene.via, &[port], dir)?;
+    let server_at = Upstream {
+        port,
+        tls: false,
+        http2: false,
+        reuses: true,
+    };
+    proxy::start(scene.via, &[server_at], dir)?;
     let target = scene.via.target(port);
     let limit = Instant::now() + COMES_UP;
     while TcpStream::connect(target).is_err() {
@@ -438,7 +446,7 @@ fn ask(traffic: Traffic, target: SocketAddr, body: u64, kept: Option<Client>) ->
 fn open_pool(target: SocketAddr, counts: &Counts) -> Result<Vec<Client>> {
     let began = Instant::now();
     let mut pool = (0..POOL)
-        .map(|_| Client::connect(target))
+        .map(|_| Client::connect(To::plain(target)))
         .collect::<Result<Vec<_>>>()?;
     for client in &mut pool {
         client.ask(&Plan::after(2000, 20), 0)?;

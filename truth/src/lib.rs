@@ -9,27 +9,34 @@ mod case;
 mod client;
 mod dice;
 mod drains;
+mod http2;
 mod matrix;
 mod namespace;
 mod plan;
 mod proxy;
 mod server;
+mod tls;
 mod watcher;
 mod workload;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use drainctl::config::WatchSettings;
-use drainctl::evidence::verdict::Holds;
+use drainctl::config::{PortSettings, WatchSettings};
+use drainctl::evidence::Spoken;
+use drainctl::evidence::probe::probe;
+use drainctl::evidence::verdict::Terms;
+use drainctl::evidence::watch::terms;
+use drainctl::world::Deadline;
 
 use crate::book::Book;
 use crate::matrix::{Label, Matrix};
-use crate::proxy::Via;
+use crate::proxy::{Upstream, Via};
+use crate::tls::Speech;
 use crate::watcher::Watcher;
 use crate::workload::{WORKLOADS, Workload};
 
@@ -59,6 +66,8 @@ pub struct Options {
 
 /// The product looks as often.
 const PERIOD: Duration = Duration::from_millis(50);
+/// A server that is probed answers within this.
+const LONGEST_PROBE: Duration = Duration::from_secs(10);
 /// How long a short run takes.
 const SHORT: Duration = Duration::from_secs(30);
 
@@ -81,13 +90,13 @@ pub fn run(options: &Options) -> Result<bool> {
     ensure!(!sites.is_empty(), "no such workload");
     let book = Arc::new(Book::default());
     let dir = tempfile::tempdir()?;
-    start(&sites, &book, dir.path())?;
-    let settings = WatchSettings::default();
-    let holds = Holds {
-        pause: settings.pause,
-        uncertain: settings.uncertain_hold,
-    };
-    let mut watcher = Watcher::new(book, sites.keys().copied().collect(), holds)?;
+    serve(&sites, &book, dir.path())?;
+    let terms = learn(&sites);
+    let holds = WatchSettings::default();
+    let mut watcher = Watcher::new(book, terms)?;
+    for (port, (workload, via)) in &sites {
+        workload.start(*via, *port);
+    }
     let mut matrix = Matrix::default();
     let began = Instant::now();
     let mut rounds = 0u32;
@@ -107,19 +116,28 @@ pub fn run(options: &Options) -> Result<bool> {
         Some((workload, via)) => Label {
             name: format!("{} {}", workload.name, via.name()),
             beyond: workload.beyond,
+            first: workload.speech != Speech::Http2,
+            most: if workload.speech == Speech::Http2 {
+                holds.stream_deadline
+            } else {
+                holds.pause.max(holds.uncertain_hold)
+            },
         },
         None => Label {
             name: port.to_string(),
             beyond: None,
+            first: true,
+            most: Duration::ZERO,
         },
     };
     println!("{}", matrix.table(label)?);
+    println!("{}", matrix.totals(label));
     println!(
         "{} looks at requests in flight, in {rounds} rounds, one every {:.0?}",
         matrix.looks(),
         took / rounds.max(1)
     );
-    let broken = matrix.broken(&holds, label);
+    let broken = matrix.broken(label);
     for line in &broken {
         println!("BROKEN {line}");
     }
@@ -182,17 +200,49 @@ fn sites(options: &Options) -> Result<Sites> {
     Ok(sites)
 }
 
-fn start(sites: &Sites, book: &Arc<Book>, dir: &Path) -> Result<()> {
-    let mut proxied: BTreeMap<Via, Vec<u16>> = BTreeMap::new();
-    for (port, (_, via)) in sites {
-        server::serve(via.listen(*port), book)?;
-        proxied.entry(*via).or_default().push(*port);
-    }
-    for (via, ports) in &proxied {
-        proxy::start(*via, ports, dir).with_context(|| format!("start {}", via.name()))?;
-    }
+/// Starts the servers and the proxies.
+fn serve(sites: &Sites, book: &Arc<Book>, dir: &Path) -> Result<()> {
+    let mut proxied: BTreeMap<Via, Vec<Upstream>> = BTreeMap::new();
     for (port, (workload, via)) in sites {
-        workload.start(via.target(*port));
+        server::serve(via.listen(*port), workload.speech, book)?;
+        proxied.entry(*via).or_default().push(Upstream {
+            port: *port,
+            tls: workload.speech.is_tls(),
+            http2: workload.speech == Speech::Http2,
+            reuses: workload.reuses,
+        });
+    }
+    for (via, upstreams) in &proxied {
+        proxy::start(*via, upstreams, dir).with_context(|| format!("start {}", via.name()))?;
     }
     Ok(())
+}
+
+/// By what each port is judged: probed as an installed host does, all at once.
+fn learn(sites: &Sites) -> HashMap<u16, Terms> {
+    let probes: Vec<_> = sites
+        .iter()
+        .map(|(port, (workload, via))| {
+            let (port, address, probed) = (*port, via.listen(*port), workload.probed);
+            let found = thread::spawn(move || match probed {
+                true => probe(address, Deadline::after(LONGEST_PROBE)),
+                false => Spoken::default(),
+            });
+            (port, found)
+        })
+        .collect();
+    let mut settings = WatchSettings::default();
+    for (port, (workload, _)) in sites {
+        let rule = workload.rule;
+        settings.ports.insert(*port, PortSettings { rule });
+    }
+    probes
+        .into_iter()
+        .map(|(port, found)| {
+            (
+                port,
+                terms(&settings, port, found.join().unwrap_or_default()),
+            )
+        })
+        .collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use drainctl::evidence::verdict::{Ages, Holds, Segments, Tie, Verdict, Why};
+use drainctl::evidence::verdict::{Ages, Segments, Tie, Verdict, Why};
 
 use crate::book::Truth;
 use crate::case::Case;
@@ -70,7 +70,7 @@ impl Cell {
         match case.verdict {
             Verdict::Busy(_) => {}
             Verdict::Uncertain(_) => self.unsure_in_flight += 1,
-            Verdict::Idle => {
+            Verdict::Idle | Verdict::Overdue => {
                 rule.false_idle += 1;
                 self.false_idle += 1;
                 if self.wrong.len() < MOST_WRONG {
@@ -86,7 +86,7 @@ impl Cell {
         let rule = self.rules.entry(case.rule()).or_default();
         rule.idle += 1;
         match case.verdict {
-            Verdict::Idle => return,
+            Verdict::Idle | Verdict::Overdue => return,
             Verdict::Busy(Why::Unread | Why::Unaccepted | Why::Unsent) => {
                 self.queued += 1;
                 return;
@@ -118,6 +118,10 @@ pub(crate) struct Label {
     pub(crate) name: String,
     /// What the defaults can't do there, if so.
     pub(crate) beyond: Option<&'static str>,
+    /// Whether looks without history count too: with HTTP/2 a drain has one from its first look on.
+    pub(crate) first: bool,
+    /// The longest that an idle connection may be held.
+    pub(crate) most: Duration,
 }
 
 impl Matrix {
@@ -139,14 +143,50 @@ impl Matrix {
             .sum()
     }
 
+    /// Over all workloads: what the defaults cover, and what they don't.
+    pub(crate) fn totals(&self, label: impl Fn(u16) -> Label) -> String {
+        let mut lines = Vec::new();
+        for (words, covered) in [("the defaults cover", true), ("beyond the defaults", false)] {
+            for (how, sight) in [
+                ("first looks", Sight::First),
+                ("with history", Sight::Known),
+            ] {
+                let counts = |(port, at): &(u16, Sight)| {
+                    let label = label(*port);
+                    *at == sight
+                        && label.beyond.is_none() == covered
+                        && (label.first || sight == Sight::Known)
+                };
+                let cells = self.cells.iter().filter(|(key, _)| counts(key));
+                let (mut looks, mut wrong) = (0, 0);
+                for (_, cell) in cells {
+                    looks += cell.in_flight;
+                    wrong += cell.false_idle;
+                }
+                lines.push(format!(
+                    "{words}, {how}: {looks} looks at requests in flight, {wrong} false idle"
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+
     /// The cells in which a promise was broken, and how.
-    pub(crate) fn broken(&self, holds: &Holds, label: impl Fn(u16) -> Label) -> Vec<String> {
-        let most = holds.pause.max(holds.uncertain);
+    pub(crate) fn broken(&self, label: impl Fn(u16) -> Label) -> Vec<String> {
         let mut broken = Vec::new();
         for ((port, sight), cell) in &self.cells {
-            let Label { name, beyond: None } = label(*port) else {
+            let Label {
+                name,
+                beyond: None,
+                first,
+                most,
+            } = label(*port)
+            else {
                 continue;
             };
+            if *sight == Sight::First && !first {
+                continue;
+            }
             if cell.false_idle > 0 {
                 broken.push(format!("{name}, {sight:?}: {} false idle", cell.false_idle));
             }

@@ -67,6 +67,19 @@ impl Via {
     }
 }
 
+/// A server behind a proxy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upstream {
+    /// Its port.
+    pub(crate) port: u16,
+    /// Whether it ends TLS itself.
+    pub(crate) tls: bool,
+    /// Whether it speaks HTTP/2, and its clients too.
+    pub(crate) http2: bool,
+    /// Whether connections to it are used again for other clients.
+    pub(crate) reuses: bool,
+}
+
 /// The server of port P stands behind the proxy's port P + this.
 const FRONT: u16 = 1000;
 
@@ -77,17 +90,17 @@ pub(crate) fn is_there(program: &str) -> bool {
 }
 
 /// Starts one proxy for all servers behind it. It ends with this program.
-pub(crate) fn start(via: Via, ports: &[u16], dir: &Path) -> Result<()> {
+pub(crate) fn start(via: Via, servers: &[Upstream], dir: &Path) -> Result<()> {
     let file = dir.join(via.name());
     let path = file.to_str().context("a path in UTF-8")?;
     let (config, words) = match via {
-        Via::Haproxy => (haproxy(ports), vec!["haproxy", "-db", "-q", "-f", path]),
+        Via::Haproxy => (haproxy(servers), vec!["haproxy", "-db", "-q", "-f", path]),
         Via::Nginx => (
-            nginx(ports, dir),
+            nginx(servers, dir),
             vec!["nginx", "-e", "/dev/null", "-c", path],
         ),
         Via::Envoy => (
-            envoy(ports),
+            envoy(servers),
             vec![
                 "envoy",
                 "--config-path",
@@ -111,44 +124,63 @@ pub(crate) fn start(via: Via, ports: &[u16], dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn haproxy(ports: &[u16]) -> String {
+fn haproxy(servers: &[Upstream]) -> String {
     let mut text = "global\n nbthread 1\n maxconn 8000\ndefaults\n mode http\n timeout connect 5s\n timeout client 90s\n \
-        timeout server 90s\n http-reuse always\n"
+        timeout server 90s\n"
         .to_owned();
-    for port in ports {
+    for Upstream {
+        port,
+        tls,
+        http2,
+        reuses,
+    } in servers
+    {
         let front = port + FRONT;
+        let protocol = if *http2 { "proto h2" } else { "" };
+        let reuse = if *reuses { "always" } else { "never" };
+        let ssl = if *tls { "ssl verify none" } else { "" };
         let _ = write!(
             text,
-            "listen l{port}\n bind 127.0.0.1:{front} backlog 2048\n server s 127.0.0.1:{port} pool-purge-delay 60s\n"
+            "listen l{port}\n http-reuse {reuse}\n bind 127.0.0.1:{front} backlog 2048 {protocol}\n \
+            server s 127.0.0.1:{port} pool-purge-delay 60s {ssl} {protocol}\n"
         );
     }
     text
 }
 
-fn nginx(ports: &[u16], dir: &Path) -> String {
+fn nginx(servers: &[Upstream], dir: &Path) -> String {
     let dir = dir.display();
     let mut text = format!(
         "daemon off; master_process off; pid {dir}/nginx.pid; worker_rlimit_nofile 20000;\n\
         events {{ worker_connections 8000; }}\nhttp {{ access_log off; client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; \
         fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s; client_max_body_size 1m; proxy_read_timeout 90s; \
-        proxy_http_version 1.1; proxy_set_header Connection ''; keepalive_requests 100000;\n"
+        proxy_http_version 1.1; proxy_ssl_protocols TLSv1.2 TLSv1.3; proxy_set_header Connection ''; keepalive_requests 100000;\n"
     );
-    for port in ports {
+    for Upstream {
+        port, tls, reuses, ..
+    } in servers
+    {
         let front = port + FRONT;
+        let scheme = if *tls { "https" } else { "http" };
+        let kept = if *reuses {
+            "keepalive 1000; keepalive_requests 100000;"
+        } else {
+            ""
+        };
         let _ = write!(
             text,
-            "upstream u{port} {{ server 127.0.0.1:{port}; keepalive 1000; keepalive_requests 100000; }}\n\
-            server {{ listen 127.0.0.1:{front} backlog=2048; location / {{ proxy_pass http://u{port}; }} }}\n"
+            "upstream u{port} {{ server 127.0.0.1:{port}; {kept} }}\n\
+            server {{ listen 127.0.0.1:{front} backlog=2048; location / {{ proxy_pass {scheme}://u{port}; }} }}\n"
         );
     }
     text + "}\n"
 }
 
-fn envoy(ports: &[u16]) -> String {
+fn envoy(servers: &[Upstream]) -> String {
     let address = |port: u16| {
         format!(r#""address":{{"socket_address":{{"address":"127.0.0.1","port_value":{port}}}}}"#)
     };
-    let listener = |port: &u16| {
+    let listener = |Upstream { port, .. }: &Upstream| {
         format!(
             r#"{{{},"filter_chains":[{{"filters":[{{"name":"h","typed_config":{{
             "@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -158,16 +190,30 @@ fn envoy(ports: &[u16]) -> String {
             address(port + FRONT)
         )
     };
-    let cluster = |port: &u16| {
+    let cluster = |Upstream {
+                       port, tls, reuses, ..
+                   }: &Upstream| {
+        let socket = if *tls {
+            r#""transport_socket":{"name":"t","typed_config":{
+            "@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context":{"tls_params":{"tls_maximum_protocol_version":"TLSv1_3"}}}},"#
+        } else {
+            ""
+        };
+        let most = if *reuses {
+            ""
+        } else {
+            r#""max_requests_per_connection":1,"#
+        };
         format!(
-            r#"{{"name":"c{port}","connect_timeout":"5s","type":"STATIC",
+            r#"{{"name":"c{port}","connect_timeout":"5s","type":"STATIC",{socket}{most}
             "circuit_breakers":{{"thresholds":[{{"max_connections":9000,"max_pending_requests":9000,"max_requests":9000}}]}},
             "load_assignment":{{"cluster_name":"c{port}","endpoints":[{{"lb_endpoints":[{{"endpoint":{{{}}}}}]}}]}}}}"#,
             address(*port)
         )
     };
-    let listeners: Vec<_> = ports.iter().map(listener).collect();
-    let clusters: Vec<_> = ports.iter().map(cluster).collect();
+    let listeners: Vec<_> = servers.iter().map(listener).collect();
+    let clusters: Vec<_> = servers.iter().map(cluster).collect();
     format!(
         r#"{{"static_resources":{{"listeners":[{}],"clusters":[{}]}}}}"#,
         listeners.join(","),

@@ -7,25 +7,33 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustls::{ServerConfig, ServerConnection};
 
 use crate::book::{Book, Truth};
+use crate::http2;
 use crate::plan::Plan;
+use crate::tls::{self, Speech};
 
 /// Thousands of threads, each with a few buffers.
-pub(crate) const STACK: usize = 128 << 10;
+pub(crate) const STACK: usize = 256 << 10;
 
 /// Serves `address` until the program ends.
-pub(crate) fn serve(address: SocketAddr, book: &Arc<Book>) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, speech: Speech, book: &Arc<Book>) -> Result<()> {
+    if speech == Speech::Http2 {
+        return http2::serve(address, book);
+    }
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     // The standard library's 128 would refuse a pool that is opened at once.
     rustix::net::listen(&listener, 2048)?;
+    let config = speech.server()?;
     let book = Arc::clone(book);
     spawn(move || {
         for stream in listener.incoming().flatten() {
             let book = Arc::clone(&book);
+            let config = config.clone();
             spawn(move || {
                 // A client that goes away is part of the game.
-                let _ = connection(stream, &book);
+                let _ = connection(stream, config.as_ref(), &book);
             });
         }
     });
@@ -39,26 +47,86 @@ pub(crate) fn spawn(run: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn connection(stream: TcpStream, book: &Book) -> Result<()> {
+fn connection(stream: TcpStream, config: Option<&Arc<ServerConfig>>, book: &Book) -> Result<()> {
     stream.set_nodelay(true)?;
     let cookie = rustix::net::sockopt::socket_cookie(&stream)?;
     let truth = book.open(cookie);
-    let end = requests(&stream, &truth);
+    let end = requests(stream, config, &truth);
     book.close(cookie);
     end
 }
 
-fn requests(stream: &TcpStream, truth: &Truth) -> Result<()> {
-    let mut reader = BufReader::with_capacity(16 << 10, stream);
+/// A connection, over TLS or not.
+struct Line {
+    stream: TcpStream,
+    session: Option<Box<ServerConnection>>,
+}
+
+impl Line {
+    /// Waits for more from the client, and leaves it where it is; false at the end.
+    fn wait(&mut self) -> io::Result<bool> {
+        if let Some(session) = &mut self.session {
+            let state = session.process_new_packets().map_err(io::Error::other)?;
+            if state.plaintext_bytes_to_read() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(self.stream.peek(&mut [0])? > 0)
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(session) = &mut self.session else {
+            return self.stream.read(buffer);
+        };
+        loop {
+            match session.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tls::record(&mut self.stream, session).map_err(io::Error::other)?;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(session) = &mut self.session else {
+            return self.stream.write(bytes);
+        };
+        let count = session.writer().write(bytes)?;
+        while session.wants_write() {
+            session.write_tls(&mut self.stream)?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn requests(
+    mut stream: TcpStream,
+    config: Option<&Arc<ServerConfig>>,
+    truth: &Truth,
+) -> Result<()> {
+    let session = match config {
+        Some(config) => Some(Box::new(tls::accept(&mut stream, config)?)),
+        None => None,
+    };
+    let mut reader = BufReader::with_capacity(16 << 10, Line { stream, session });
     loop {
-        // Between the peek and the read the bytes lie in the queue, so the book is never behind the kernel.
-        if stream.peek(&mut [0])? == 0 {
+        // Between this and the read the bytes lie in the queue, so the book is never behind the kernel.
+        if !reader.get_mut().wait()? {
             return Ok(());
         }
         truth.asked();
         // Pipelined requests that were read along are in flight with the first.
         loop {
-            request(&mut reader, stream, truth)?;
+            request(&mut reader, truth)?;
             if reader.buffer().is_empty() {
                 break;
             }
@@ -72,16 +140,22 @@ struct Head {
     plan: Plan,
     length: u64,
     continues: bool,
+    upgrades: bool,
 }
 
-fn request(reader: &mut BufReader<&TcpStream>, stream: &TcpStream, truth: &Truth) -> Result<()> {
+fn request(reader: &mut BufReader<Line>, truth: &Truth) -> Result<()> {
     let head = head(reader)?;
     truth.serves(head.plan);
+    if head.upgrades {
+        return messages(reader, truth);
+    }
     if head.continues {
-        (&*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        reader
+            .get_mut()
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     if head.plan.early {
-        answer(stream, &head.plan)?;
+        answer(reader.get_mut(), &head.plan)?;
         // The request is answered; what follows of it is read and thrown away.
         truth.answered();
         skip(reader, head.length)?;
@@ -90,7 +164,33 @@ fn request(reader: &mut BufReader<&TcpStream>, stream: &TcpStream, truth: &Truth
     }
     skip(reader, head.length)?;
     thread::sleep(Duration::from_millis(head.plan.wait));
-    answer(stream, &head.plan)
+    answer(reader.get_mut(), &head.plan)
+}
+
+/// A WebSocket, until the client closes: messages are sent back. One that ends with `[` begins a conversation, one with `]` ends it, and
+/// only during one is something in flight. Where the first one ends with neither, the whole of it is.
+fn messages(reader: &mut BufReader<Line>, truth: &Truth) -> Result<()> {
+    let line = reader.get_mut();
+    line.write_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )?;
+    let mut talks = true;
+    let mut message = [0; 16 << 10];
+    loop {
+        if !line.wait()? {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        if !talks {
+            truth.asked();
+            talks = true;
+        }
+        let count = line.read(&mut message)?;
+        line.write_all(&message[..count])?;
+        if message[..count].ends_with(b"]") {
+            truth.answered();
+            talks = false;
+        }
+    }
 }
 
 fn skip(reader: &mut impl Read, length: u64) -> io::Result<()> {
@@ -109,6 +209,7 @@ fn head(reader: &mut impl BufRead) -> Result<Head> {
         plan: Plan::parse(path).with_context(|| format!("no plan in {path}"))?,
         length: 0,
         continues: false,
+        upgrades: false,
     };
     loop {
         line.clear();
@@ -121,12 +222,13 @@ fn head(reader: &mut impl BufRead) -> Result<Head> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => head.length = value.parse()?,
             "expect" => head.continues = true,
+            "upgrade" => head.upgrades = true,
             _ => {}
         }
     }
 }
 
-fn answer(mut stream: &TcpStream, plan: &Plan) -> Result<()> {
+fn answer(stream: &mut Line, plan: &Plan) -> Result<()> {
     let body = vec![b'.'; plan.size];
     if plan.parts == 0 {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", plan.size);

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use drainctl::evidence::Rule;
+use drainctl::evidence::flows::Flows;
 use drainctl::evidence::memory::Memory;
 use drainctl::evidence::pingpong;
-use drainctl::evidence::verdict::{History, Holds, Pingpong, Seen, Verdict, Why, judge};
-use drainctl::evidence::watch::see;
+use drainctl::evidence::sight::see;
+use drainctl::evidence::verdict::{History, Pingpong, Seen, Terms, Verdict, Why, judge};
 use drainctl::world::Root;
 use sockdiag::{Query, Socket, SocketId, States, TcpState};
 
@@ -25,8 +27,9 @@ pub(crate) struct Watcher {
     socket: Socket,
     book: Arc<Book>,
     memory: Memory,
+    flows: Flows,
     ports: Vec<u16>,
-    holds: Holds,
+    terms: HashMap<u16, Terms>,
 }
 
 /// One connection in one look.
@@ -37,14 +40,15 @@ struct Row {
 }
 
 impl Watcher {
-    /// Watches the servers on `ports`.
-    pub(crate) fn new(book: Arc<Book>, ports: Vec<u16>, holds: Holds) -> Result<Self> {
+    /// Watches the servers on the ports of `terms`.
+    pub(crate) fn new(book: Arc<Book>, terms: HashMap<u16, Terms>) -> Result<Self> {
         Ok(Self {
             socket: Socket::open()?,
             book,
             memory: Memory::new(Instant::now()),
-            ports,
-            holds,
+            flows: Flows::new(Instant::now()),
+            ports: terms.keys().copied().collect(),
+            terms,
         })
     }
 
@@ -56,18 +60,27 @@ impl Watcher {
         let mut first = Memory::new(now);
         first.begin();
         self.memory.begin();
+        self.flows.begin();
         let mut judged = Vec::with_capacity(rows.len());
         for row in &rows {
             let cookie = row.id.cookie();
-            let histories = [
+            let mut histories = [
                 first.note(now, cookie, &row.seen).history,
                 self.memory.note(now, cookie, &row.seen).history,
             ];
+            let rule = self
+                .terms
+                .get(&row.id.local().port())
+                .map(|terms| terms.rule);
+            if rule == Some(Rule::Http2) {
+                histories[1].flow = Some(self.flows.note(now, cookie, &row.seen));
+            }
             let verdicts = histories.map(|history| self.verdict(row, &history));
             self.memory.judged(cookie, verdicts[1]);
             judged.push((row, histories, verdicts));
         }
         self.memory.end();
+        self.flows.end();
         let mut modes: HashMap<_, _> = judged
             .iter()
             .filter(|(_, _, verdicts)| verdicts.iter().any(|verdict| verdict.is_undecided()))
@@ -111,7 +124,10 @@ impl Watcher {
         if !row.accepted {
             return Verdict::Busy(Why::Unaccepted);
         }
-        judge(&row.seen, history, &self.holds)
+        match self.terms.get(&row.id.local().port()) {
+            Some(terms) => judge(&row.seen, history, terms),
+            None => Verdict::Idle,
+        }
     }
 
     fn rows(&mut self, now: Instant) -> Result<Vec<Row>> {

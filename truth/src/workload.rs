@@ -1,16 +1,18 @@
 //! What clients do. One row each; its file order is the order of the matrix.
 
-use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::Result;
+use drainctl::config::PortRule;
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, To};
 use crate::dice::Dice;
+use crate::http2;
 use crate::plan::Plan;
 use crate::proxy::Via;
 use crate::server::spawn;
+use crate::tls::Speech;
 
 /// One way of using connections.
 pub(crate) struct Workload {
@@ -20,10 +22,20 @@ pub(crate) struct Workload {
     pub(crate) beyond: Option<&'static str>,
     /// The ways on which it runs.
     pub(crate) via: &'static [Via],
+    /// What the servers speak.
+    pub(crate) speech: Speech,
+    /// The rule that is set for the port, if one is.
+    pub(crate) rule: Option<PortRule>,
+    /// Whether the port was probed.
+    pub(crate) probed: bool,
+    /// Whether proxies use connections again for other clients.
+    pub(crate) reuses: bool,
+    /// Whether clients resume sessions of TLS.
+    resumes: bool,
     /// How many clients at once.
     clients: u64,
     /// What one client does with one connection until it gives it up.
-    connection: fn(SocketAddr, &mut Dice) -> Result<()>,
+    connection: fn(To, &mut Dice) -> Result<()>,
 }
 
 const EVERY: &[Via] = &[
@@ -37,6 +49,40 @@ const EVERY: &[Via] = &[
 const PROXIED: &[Via] = &[Via::V4, Via::Haproxy, Via::Nginx, Via::Envoy];
 const DIRECT: &[Via] = &[Via::V4, Via::V6];
 
+/// HTTP/1.1 without TLS.
+const HTTP: Workload = Workload {
+    name: "",
+    beyond: None,
+    via: DIRECT,
+    speech: Speech::Plain,
+    rule: None,
+    probed: true,
+    reuses: true,
+    resumes: false,
+    clients: 8,
+    connection: first,
+};
+/// A request over TLS as soon as the connection is there.
+const FIRST: Workload = Workload {
+    speech: Speech::Tls13,
+    reuses: false,
+    ..HTTP
+};
+/// HTTP/2 without TLS.
+const HTTP2: Workload = Workload {
+    via: &[Via::V4, Via::Haproxy],
+    speech: Speech::Http2,
+    connection: h2_unary,
+    ..HTTP
+};
+/// Connections over TLS that are opened ahead of use.
+const AHEAD: Workload = Workload {
+    via: &[Via::V4],
+    clients: 4,
+    connection: ahead,
+    ..FIRST
+};
+
 /// Every workload.
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
@@ -45,6 +91,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: EVERY,
         clients: 24,
         connection: reuse,
+        ..HTTP
     },
     Workload {
         name: "bodies",
@@ -52,6 +99,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 12,
         connection: bodies,
+        ..HTTP
     },
     Workload {
         name: "pipelined",
@@ -59,6 +107,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: DIRECT,
         clients: 8,
         connection: |to, dice| pipelined(to, dice, 20, 300),
+        ..HTTP
     },
     Workload {
         name: "pipelined-slow",
@@ -66,6 +115,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: DIRECT,
         clients: 4,
         connection: |to, dice| pipelined(to, dice, 1500, 4000),
+        ..HTTP
     },
     Workload {
         name: "expect",
@@ -73,6 +123,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: &[Via::V4, Via::Haproxy],
         clients: 8,
         connection: expect,
+        ..HTTP
     },
     Workload {
         name: "gaps",
@@ -80,6 +131,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 8,
         connection: |to, dice| parts(to, dice, 50, 800),
+        ..HTTP
     },
     Workload {
         name: "gaps-long",
@@ -87,6 +139,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 6,
         connection: |to, dice| parts(to, dice, 1500, 5000),
+        ..HTTP
     },
     Workload {
         name: "header-first",
@@ -94,6 +147,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 6,
         connection: |to, dice| header_first(to, dice, 50, 800),
+        ..HTTP
     },
     Workload {
         name: "header-first-long",
@@ -101,6 +155,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 4,
         connection: |to, dice| header_first(to, dice, 1500, 5000),
+        ..HTTP
     },
     Workload {
         name: "long-poll",
@@ -108,6 +163,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 8,
         connection: long_poll,
+        ..HTTP
     },
     Workload {
         name: "early",
@@ -115,6 +171,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: DIRECT,
         clients: 4,
         connection: early,
+        ..HTTP
     },
     Workload {
         name: "half-closed",
@@ -122,6 +179,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: DIRECT,
         clients: 8,
         connection: half_closed,
+        ..HTTP
     },
     Workload {
         name: "vanishing",
@@ -129,6 +187,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 8,
         connection: vanishing,
+        ..HTTP
     },
     Workload {
         name: "pool",
@@ -136,15 +195,199 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         clients: 1,
         connection: pool,
+        ..HTTP
+    },
+    Workload {
+        name: "tls13-first",
+        via: EVERY,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-first-resumed",
+        resumes: true,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-first-no-tickets",
+        via: PROXIED,
+        speech: Speech::Tls13NoTickets,
+        ..FIRST
+    },
+    Workload {
+        name: "tls12-first",
+        via: PROXIED,
+        speech: Speech::Tls12,
+        ..FIRST
+    },
+    Workload {
+        name: "tls12-first-resumed",
+        speech: Speech::Tls12,
+        resumes: true,
+        ..FIRST
+    },
+    Workload {
+        name: "tls-first-certificate",
+        speech: Speech::Certificate,
+        connection: first_quick,
+        ..FIRST
+    },
+    Workload {
+        name: "tls-first-certificate-long",
+        beyond: Some(
+            "a first request longer than `uncertain_hold`, on a connection that began with a client's certificate",
+        ),
+        speech: Speech::Certificate,
+        ..FIRST
+    },
+    Workload {
+        name: "tls-first-unprobed",
+        probed: false,
+        connection: first_quick,
+        ..FIRST
+    },
+    Workload {
+        name: "tls-first-unprobed-long",
+        beyond: Some(
+            "a first request longer than `uncertain_hold`, on a port that was never probed",
+        ),
+        probed: false,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-reuse",
+        via: PROXIED,
+        reuses: true,
+        connection: reuse,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-bodies",
+        via: PROXIED,
+        reuses: true,
+        connection: bodies,
+        ..FIRST
+    },
+    Workload {
+        name: "tls12-reuse",
+        speech: Speech::Tls12,
+        via: PROXIED,
+        reuses: true,
+        connection: reuse,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-ahead",
+        ..AHEAD
+    },
+    Workload {
+        name: "tls13-ahead-resumed",
+        resumes: true,
+        ..AHEAD
+    },
+    Workload {
+        name: "tls13-ahead-no-tickets",
+        speech: Speech::Tls13NoTickets,
+        ..AHEAD
+    },
+    Workload {
+        name: "tls12-ahead",
+        speech: Speech::Tls12,
+        ..AHEAD
+    },
+    Workload {
+        name: "tls12-ahead-resumed",
+        speech: Speech::Tls12,
+        resumes: true,
+        ..AHEAD
+    },
+    Workload {
+        name: "tls-ahead-certificate",
+        speech: Speech::Certificate,
+        ..AHEAD
+    },
+    Workload {
+        name: "h2-unary",
+        ..HTTP2
+    },
+    Workload {
+        name: "h2-unary-at-once",
+        beyond: Some(
+            "a request in several segments, in the tick of the last answer, that takes longer than `uncertain_hold`",
+        ),
+        connection: |to, dice| h2_unary_after(to, dice, 0),
+        ..HTTP2
+    },
+    Workload {
+        name: "h2-pings",
+        via: &[Via::V4],
+        connection: h2_pings,
+        ..HTTP2
+    },
+    Workload {
+        name: "h2-server-streaming",
+        connection: h2_server_streaming,
+        ..HTTP2
+    },
+    Workload {
+        name: "h2-bidirectional",
+        via: &[Via::V4],
+        connection: h2_bidirectional,
+        ..HTTP2
+    },
+    Workload {
+        name: "h2-shared",
+        via: &[Via::V4],
+        connection: |to, dice| h2_shared(to, dice, 8000),
+        ..HTTP2
+    },
+    Workload {
+        name: "h2-shared-long",
+        beyond: Some(
+            "a request that is silent for longer than `stream_quiet` while others on its connection were answered after it",
+        ),
+        via: &[Via::V4],
+        connection: |to, dice| h2_shared(to, dice, 20_000),
+        ..HTTP2
+    },
+    Workload {
+        name: "sse",
+        via: PROXIED,
+        rule: Some(PortRule::Streams),
+        connection: |to, dice| parts(to, dice, 1500, 8000),
+        ..HTTP
+    },
+    Workload {
+        name: "websocket",
+        via: &[Via::V4, Via::Haproxy],
+        rule: Some(PortRule::Streams),
+        connection: conversations,
+        ..HTTP
+    },
+    Workload {
+        name: "websocket-until-closed",
+        via: &[Via::V4, Via::Haproxy],
+        rule: Some(PortRule::UntilClosed),
+        connection: silent_socket,
+        ..HTTP
     },
 ];
 
 impl Workload {
     /// Starts the clients; they go on until the program ends.
-    pub(crate) fn start(&'static self, to: SocketAddr) {
+    pub(crate) fn start(&'static self, via: Via, port: u16) {
+        let to = To {
+            address: via.target(port),
+            // A proxy's clients need none.
+            speech: if via.program().is_some() && self.speech.is_tls() {
+                Speech::Plain
+            } else {
+                self.speech
+            },
+            resumes: self.resumes,
+        };
         for seed in 0..self.clients {
-            spawn(move || {
-                let mut dice = Dice::new(seed + u64::from(to.port()) * 1000);
+            let run = move || {
+                let mut dice = Dice::new(seed + u64::from(port) * 1000);
                 // Not all in the same tick.
                 nap(&mut dice, 0, 1000);
                 loop {
@@ -153,7 +396,13 @@ impl Workload {
                         nap(&mut dice, 20, 100);
                     }
                 }
-            });
+            };
+            if self.speech == Speech::Http2 {
+                // A runtime needs more room.
+                std::thread::spawn(run);
+            } else {
+                spawn(run);
+            }
         }
     }
 }
@@ -186,7 +435,7 @@ fn think(dice: &mut Dice) {
     }
 }
 
-fn reuse(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn reuse(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
     // Now and then a first request, too.
     while !dice.percent(3) {
@@ -198,7 +447,7 @@ fn reuse(to: SocketAddr, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-fn bodies(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn bodies(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
     while !dice.percent(3) {
         let largest = [1000, 20_000, 200_000][size(dice, 2)];
@@ -210,7 +459,58 @@ fn bodies(to: SocketAddr, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-fn pipelined(to: SocketAddr, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
+/// How long a server works on a first request: now and then longer than anything is held in doubt.
+fn long_work(dice: &mut Dice) -> u64 {
+    if dice.percent(20) {
+        dice.between(11_000, 16_000)
+    } else {
+        work(dice)
+    }
+}
+
+/// One request at once, perhaps another, and then nothing for a while.
+fn first(to: To, dice: &mut Dice) -> Result<()> {
+    let wait = long_work(dice);
+    few(to, dice, wait)
+}
+
+/// As [`first`], with less work.
+fn first_quick(to: To, dice: &mut Dice) -> Result<()> {
+    let wait = work(dice);
+    few(to, dice, wait)
+}
+
+fn few(to: To, dice: &mut Dice, wait: u64) -> Result<()> {
+    let mut client = Client::connect(to)?;
+    let body = if dice.percent(30) {
+        size(dice, 8000)
+    } else {
+        0
+    };
+    client.ask(&Plan::after(wait, size(dice, 6000)), body)?;
+    client.answer()?;
+    think(dice);
+    if dice.percent(30) {
+        client.ask(&Plan::after(work(dice), size(dice, 6000)), 0)?;
+        client.answer()?;
+        think(dice);
+    }
+    Ok(())
+}
+
+/// Nothing for a while, and perhaps a request.
+fn ahead(to: To, dice: &mut Dice) -> Result<()> {
+    let mut client = Client::connect(to)?;
+    nap(dice, 1000, 15_000);
+    if dice.percent(50) {
+        client.ask(&Plan::after(work(dice), size(dice, 2000)), 0)?;
+        client.answer()?;
+        think(dice);
+    }
+    Ok(())
+}
+
+fn pipelined(to: To, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
     let mut client = Client::connect(to)?;
     while !dice.percent(5) {
         let plans = [0; 3].map(|_| Plan::after(dice.between(low, high), size(dice, 500)));
@@ -224,7 +524,7 @@ fn pipelined(to: SocketAddr, dice: &mut Dice, low: u64, high: u64) -> Result<()>
     Ok(())
 }
 
-fn expect(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn expect(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
     while !dice.percent(5) {
         let plan = Plan::after(work(dice), size(dice, 500));
@@ -236,7 +536,7 @@ fn expect(to: SocketAddr, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-fn parts(to: SocketAddr, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
+fn parts(to: To, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
     let mut client = Client::connect(to)?;
     while !dice.percent(5) {
         let plan = Plan {
@@ -253,7 +553,7 @@ fn parts(to: SocketAddr, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
     Ok(())
 }
 
-fn header_first(to: SocketAddr, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
+fn header_first(to: To, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
     let mut client = Client::connect(to)?;
     while !dice.percent(5) {
         let plan = Plan {
@@ -267,7 +567,7 @@ fn header_first(to: SocketAddr, dice: &mut Dice, low: u64, high: u64) -> Result<
     Ok(())
 }
 
-fn long_poll(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn long_poll(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
     while !dice.percent(5) {
         client.ask(&Plan::after(dice.between(5000, 25_000), 100), 0)?;
@@ -276,7 +576,7 @@ fn long_poll(to: SocketAddr, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-fn early(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn early(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
     let plan = Plan {
         early: true,
@@ -290,7 +590,7 @@ fn early(to: SocketAddr, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-fn half_closed(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn half_closed(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
     let before = dice.between(0, 2);
     for _ in 0..before {
@@ -305,7 +605,7 @@ fn half_closed(to: SocketAddr, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-fn vanishing(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn vanishing(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
     while !dice.percent(40) {
         client.ask(&Plan::after(work(dice).min(300), size(dice, 5000)), 0)?;
@@ -321,7 +621,7 @@ fn vanishing(to: SocketAddr, dice: &mut Dice) -> Result<()> {
 const POOL: usize = 1000;
 
 /// A pool that was used by a crowd, then by quick requests, and then not at all.
-fn pool(to: SocketAddr, dice: &mut Dice) -> Result<()> {
+fn pool(to: To, dice: &mut Dice) -> Result<()> {
     let clients: Result<Vec<_>> = (0..POOL).map(|_| Client::connect(to)).collect();
     let mut clients = clients?;
     for wait in [1500, 0, 0] {
@@ -333,5 +633,111 @@ fn pool(to: SocketAddr, dice: &mut Dice) -> Result<()> {
         }
     }
     nap(dice, 25_000, 30_000);
+    Ok(())
+}
+
+/// One request after another on a connection, some of them long.
+fn h2_unary(to: To, dice: &mut Dice) -> Result<()> {
+    h2_unary_after(to, dice, 20)
+}
+
+/// As [`h2_unary`], with a pause of at least so many milliseconds after each answer.
+fn h2_unary_after(to: To, dice: &mut Dice, pause: u64) -> Result<()> {
+    let mut client = http2::Client::connect(to.address)?;
+    while !dice.percent(10) {
+        let wait = long_work(dice);
+        client.ask(
+            &Plan::after(wait, size(dice, 20_000)),
+            100 + size(dice, 200),
+        )?;
+        client.idle(pause);
+        idle(&mut client, dice);
+    }
+    Ok(())
+}
+
+fn idle(client: &mut http2::Client, dice: &mut Dice) {
+    client.idle(match dice.between(1, 10) {
+        1..=4 => 0,
+        5..=7 => dice.between(20, 1500),
+        _ => dice.between(2000, 14_000),
+    });
+}
+
+/// Pings all the time, with a long request now and then.
+fn h2_pings(to: To, dice: &mut Dice) -> Result<()> {
+    let mut client = http2::Client::connect(to.address)?;
+    while !dice.percent(20) {
+        client.ask_pinging(&Plan::after(long_work(dice), 1000), 2000)?;
+        client.ping(2000, dice.between(1, 10))?;
+    }
+    Ok(())
+}
+
+fn h2_server_streaming(to: To, dice: &mut Dice) -> Result<()> {
+    let mut client = http2::Client::connect(to.address)?;
+    while !dice.percent(20) {
+        let plan = Plan {
+            wait: work(dice),
+            size: size(dice, 5000),
+            parts: dice.between(2, 6),
+            gap: dice.between(50, 8000),
+            early: false,
+        };
+        client.ask(&plan, 100)?;
+        idle(&mut client, dice);
+    }
+    Ok(())
+}
+
+fn h2_bidirectional(to: To, dice: &mut Dice) -> Result<()> {
+    let mut client = http2::Client::connect(to.address)?;
+    while !dice.percent(20) {
+        let mut talk = client.talk()?;
+        for _ in 0..dice.between(2, 6) {
+            client.idle(dice.between(50, 8000));
+            client.say(&mut talk, 50 + size(dice, 5000))?;
+        }
+        client.end(talk)?;
+        idle(&mut client, dice);
+    }
+    Ok(())
+}
+
+/// A longer request, and shorter ones beside it.
+fn h2_shared(to: To, dice: &mut Dice, longest: u64) -> Result<()> {
+    let mut client = http2::Client::connect(to.address)?;
+    while !dice.percent(20) {
+        let plans = [longest, 2000, 500].map(|most| Plan::after(dice.between(most / 4, most), 500));
+        client.ask_all(&plans)?;
+        idle(&mut client, dice);
+    }
+    Ok(())
+}
+
+/// A WebSocket with conversations, and silence between them.
+fn conversations(to: To, dice: &mut Dice) -> Result<()> {
+    let mut client = Client::connect(to)?;
+    client.upgrade()?;
+    while !dice.percent(10) {
+        client.say(b"hello [")?;
+        for _ in 0..dice.between(1, 5) {
+            nap(dice, 50, 8000);
+            client.say(&vec![b'.'; 1 + size(dice, 3000)])?;
+        }
+        client.say(b"bye ]")?;
+        nap(dice, 1000, 15_000);
+    }
+    Ok(())
+}
+
+/// A WebSocket that is silent for long.
+fn silent_socket(to: To, dice: &mut Dice) -> Result<()> {
+    let mut client = Client::connect(to)?;
+    client.upgrade()?;
+    for _ in 0..dice.between(1, 4) {
+        client.say(b"still here")?;
+        nap(dice, 1000, 20_000);
+    }
     Ok(())
 }
