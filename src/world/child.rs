@@ -3,12 +3,16 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal, setpgid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_parent_process_death_signal,
+    setpgid, waitpid,
+};
 
 use super::signals::Blocked;
 
@@ -19,6 +23,8 @@ pub struct Start<'a> {
     pub argv: &'a [OsString],
     /// Variables beside our own.
     pub env: &'a [(&'a str, &'a str)],
+    /// The terminal whose foreground the child's process group becomes.
+    pub terminal: Option<BorrowedFd<'a>>,
     /// One of this program's own: its input is empty, and what it prints goes to standard error.
     pub ours: bool,
 }
@@ -53,6 +59,7 @@ impl Start<'_> {
             }
             pid => {
                 drop(tell);
+                await_exec(&fault, pid);
                 let mut number = [0; 4];
                 match File::from(fault).read_exact(&mut number) {
                     // Closed by the exec.
@@ -60,10 +67,7 @@ impl Start<'_> {
                         Ok(pid.unsigned_abs())
                     }
                     Ok(()) => {
-                        let _ = rustix::process::waitpid(
-                            Pid::from_raw(pid),
-                            rustix::process::WaitOptions::empty(),
-                        );
+                        let _ = waitpid(Pid::from_raw(pid), WaitOptions::empty());
                         Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
                     }
                     Err(error) => Err(error),
@@ -77,9 +81,12 @@ impl Start<'_> {
     fn become_child(&self, parent: Pid, blocked: Blocked) -> io::Error {
         let prepared = (|| {
             setpgid(None, None)?;
-            // What was meant for our parent's group until now has reached our parent too. Delivered between here and the exec, a Ctrl-Z
-            // would stop us there, and our parent waits for the exec.
+            // What was meant for our parent's group until now has reached our parent too.
             while blocked.wait(Some(Duration::ZERO))?.is_some() {}
+            if let Some(terminal) = self.terminal {
+                // A terminal that hung up meanwhile is no reason not to run.
+                let _ = rustix::termios::tcsetpgrp(terminal, getpid());
+            }
             set_parent_process_death_signal(Some(Signal::KILL))?;
             io::Result::Ok(())
         })();
@@ -109,6 +116,24 @@ impl Start<'_> {
         // SAFETY: the closure only calls sigprocmask.
         unsafe { command.pre_exec(move || blocked.restore()) };
         command.exec()
+    }
+}
+
+/// Waits until the child has executed its program, or has said why not. The terminal is its own a moment before that: a Ctrl-Z in this
+/// moment would hold both of us for ever, so it goes on.
+fn await_exec(fault: &OwnedFd, pid: libc::pid_t) {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return;
+    };
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: 50_000_000,
+    };
+    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+    while poll(&mut [PollFd::new(fault, PollFlags::IN)], Some(&pause)) == Ok(0) {
+        if let Ok(Some(_)) = waitpid(Some(pid), options) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
     }
 }
 

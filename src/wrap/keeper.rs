@@ -66,14 +66,19 @@ pub fn run(plan: &Plan, binary: OsString) -> u8 {
     let run = held
         .as_ref()
         .map_or_else(|| run_name(&plan.name), |held| held.run.clone());
+    let lent = terminal.as_ref().and_then(Terminal::to_lend);
     let start = Start {
         argv: &plan.command,
         env: &[(VARIABLE, &run)],
+        terminal: lent,
         ours: false,
     };
     let program = match start.run(&blocked) {
         Ok(program) => program,
         Err(error) => {
+            if let (Some(terminal), Some(_)) = (&terminal, lent) {
+                terminal.regain();
+            }
             if let Some(held) = held {
                 held.release();
             }
@@ -83,9 +88,6 @@ pub fn run(plan: &Plan, binary: OsString) -> u8 {
             );
         }
     };
-    if let Some(terminal) = &terminal {
-        terminal.lend(program);
-    }
     let mut keeper = Keeper {
         plan,
         blocked,
@@ -225,6 +227,7 @@ impl Keeper<'_> {
         let start = Start {
             argv: &argv,
             env: &[],
+            terminal: None,
             ours: true,
         };
         match start.run(&self.blocked) {

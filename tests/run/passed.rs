@@ -87,7 +87,10 @@ fn what_the_program_ignores_and_blocks_is_left_as_it_was() {
         "trap '' HUP; exec {BINARY} run --state {} -- cat /proc/self/status",
         place.path().display()
     );
-    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let output = Command::new("env")
+        .args(["--default-signal=INT,QUIT", "bash", "-c", &script])
+        .output()
+        .unwrap();
     let status = String::from_utf8(output.stdout).unwrap();
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
