@@ -1,4 +1,4 @@
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::consul::{ADDRESS as REGISTRY, SERVICE, Tokens};
 use crate::host::Host;
@@ -19,12 +19,24 @@ pub enum Program {
     WithDatabase,
     /// As `Plain`, and ends TLS 1.3 itself.
     Tls,
+    /// uvicorn, one event loop.
+    Uvicorn,
+    /// A server for node that dies on SIGTERM at once.
+    Node,
+    /// A compiled one, with a thread a connection, that dies on SIGTERM at once.
+    Native,
 }
 
 /// The folder with the socket of PostgreSQL.
 const DATABASE: &str = "/var/run/postgresql";
 /// The certificate and key of [`Program::Tls`].
 const IDENTITY: &str = "/opt/lab/identity.pem";
+
+/// Where [`Program::Native`] lies on a host.
+const NATIVE: &str = "/opt/lab/server";
+
+/// The program's part of supervisord's config.
+const CONFIG: &str = "/etc/supervisor/conf.d/app.conf";
 /// The Unix socket of [`Program::BehindNginx`].
 const SOCKET: &str = "/run/app.sock";
 
@@ -36,6 +48,11 @@ impl Program {
             Self::Gunicorn => gunicorn(&format!("0.0.0.0:{PORT}")),
             Self::BehindNginx => gunicorn(&format!("unix:{SOCKET}")),
             Self::Tls => format!("/usr/bin/python3 /opt/lab/app.py {PORT} {IDENTITY}"),
+            Self::Uvicorn => format!(
+                "/usr/bin/uvicorn --app-dir /opt/lab --host 0.0.0.0 --port {PORT} --timeout-keep-alive 75 --log-level warning asgi:application"
+            ),
+            Self::Node => format!("/usr/bin/node /opt/lab/server.js {PORT}"),
+            Self::Native => format!("{NATIVE} {PORT}"),
         }
     }
 
@@ -44,6 +61,14 @@ impl Program {
             Self::Tls => "https",
             _ => "http",
         }
+    }
+
+    /// Its part of supervisord's config, with `before` in front of its command, and more lines.
+    fn section(self, host: &str, before: &str, variables: &str, more: &str) -> String {
+        format!(
+            "[program:app]\ncommand={before}{}\nenvironment=LAB_HOST=\"{host}\",PYTHONDONTWRITEBYTECODE=\"1\"{variables}\nautorestart=true\n{more}",
+            self.command()
+        )
     }
 }
 
@@ -92,6 +117,18 @@ fn lay_database(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// Lets supervisord run the program under `drainctl run` from now on.
+///
+/// # Errors
+/// If that fails.
+pub fn wrap(host: &Host, program: Program) -> Result<()> {
+    let wrapped = format!("/usr/bin/drainctl run --service {SERVICE} -- ");
+    let section = program.section(&host.name, &wrapped, "", "stopwaitsecs=90\n");
+    host.write(CONFIG, &section)?;
+    host.exec(&["supervisorctl", "update"])?;
+    Ok(())
+}
+
 /// Writes the files of the program under supervisord and of the Consul agent, which is the Debian package's unit as it is.
 ///
 /// # Errors
@@ -111,13 +148,17 @@ pub fn lay(host: &Host, program: Program, tokens: Tokens) -> Result<()> {
     } else {
         String::new()
     };
-    host.write(
-        "/etc/supervisor/conf.d/app.conf",
-        &format!(
-            "[program:app]\ncommand={}\nenvironment=LAB_HOST=\"{name}\",PYTHONDONTWRITEBYTECODE=\"1\"{database}\nautorestart=true\n",
-            program.command()
-        ),
-    )?;
+    host.write("/opt/lab/asgi.py", include_str!("../programs/asgi.py"))?;
+    host.write("/opt/lab/server.js", include_str!("../programs/server.js"))?;
+    if program == Program::Native {
+        // Cargo lays this package's programs beside the folder of its tests.
+        let test = std::env::current_exe()?;
+        let built = test.parent().and_then(std::path::Path::parent);
+        let built = built.map(|dir| dir.join("server")).unwrap_or_default();
+        std::fs::copy(&built, host.path(NATIVE))
+            .with_context(|| format!("copying {}", built.display()))?;
+    }
+    host.write(CONFIG, &program.section(name, "", &database, ""))?;
     host.write(
         "/etc/consul.d/lab.json",
         &format!(

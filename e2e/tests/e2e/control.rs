@@ -7,9 +7,9 @@ use e2e::figures;
 use e2e::host::{Ended, Host};
 use e2e::load::{Kind, Load};
 use e2e::net::Port;
-use e2e::product::{HOOK, RECEIPTS, Report};
+use e2e::product::{CONFIG, HOOK, RECEIPTS, Report};
 use e2e::programs::{PORT, Program};
-use e2e::site::FIRST;
+use e2e::site::{CONVERGE_LIMIT, FIRST};
 use serde_json::Value;
 
 use crate::Case;
@@ -19,6 +19,7 @@ use crate::long::{in_flight, wait_connected};
 /// A drain is steered while it runs, and rehearsed.
 pub(crate) const CASES: &[(&str, Case)] = &[
     ("a_poweroff_is_extended_and_then_skipped", extend_and_skip),
+    ("each_phase_is_steered_by_root_alone", each_phase),
     ("a_rehearsal_drops_nothing_and_stops_nothing", rehearse),
 ];
 
@@ -127,4 +128,98 @@ fn rehearse(case: &str, parts: &Parts) -> Result<()> {
         &format!("{} requests, {failed} failed", load.requests.len()),
     );
     Ok(())
+}
+
+/// Sends what nobody understands to the socket of a running drain, and what an ordinary user asks.
+const HOSTILE: &str = "import os, socket
+for data in (b'\\0' * 9000, os.urandom(4096), b'{\"ask\":\"sk', b'[' * 5000, b'{\"ask\":\"extend\",\"by\":\"-1s\"}\\n'):
+    client = socket.socket(socket.AF_UNIX)
+    client.connect('/run/drainctl/control.sock')
+    try:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        client.recv(4096)
+    except OSError:
+        pass
+";
+
+/// A drain by hand that is held in each phase in turn, and steered there; what comes of it is what the report says.
+fn each_phase(case: &str, parts: &Parts) -> Result<()> {
+    let mut site = installed(parts, &[Program::Plain])?;
+    let config = "[settle]\nmin = \"40s\"\nquiet = \"40s\"\nmax = \"60s\"\n\n[pool.consul]\nlimit = \"40s\"\n";
+    let host = site.first();
+    host.write(CONFIG, config)?;
+    // Leaving: its agent does not answer.
+    host.exec(&["systemctl", "kill", "-s", "STOP", "consul.service"])?;
+    let drain = by_hand(&site.hosts[0], "leaving")?;
+    let host = &site.hosts[0];
+    host.exec(&["drainctl", "extend", "5m"])?;
+    host.exec(&["python3", "-c", HOSTILE])?;
+    for verb in ["skip", "abort", "status"] {
+        let user = ["runuser", "-u", "nobody", "--", "drainctl", verb];
+        let refused = host.try_exec(&user)?;
+        let said = both(&refused);
+        ensure!(
+            verb == "status" || !refused.status.success(),
+            "nobody may {verb}: {said}"
+        );
+    }
+    ensure!(running(host)?.is_some(), "somebody ended the drain");
+    host.exec(&["drainctl", "skip"])?;
+    expect(host, drain, "skipped")?;
+    host.exec(&["systemctl", "kill", "-s", "CONT", "consul.service"])?;
+    host.exec(&["drainctl", "rejoin"])?;
+    site.wait_serving(FIRST)?;
+    // Settling: nothing is in flight, and it would last.
+    let host = &site.hosts[0];
+    let drain = by_hand(host, "settling")?;
+    site.consul.wait_passing(FIRST, false, CONVERGE_LIMIT)?;
+    host.exec(&["drainctl", "abort"])?;
+    expect(host, drain, "aborted")?;
+    site.wait_serving(FIRST)?;
+    ensure!(!site.hosts[0].path(RECEIPTS).exists(), "a receipt is left");
+    // Waiting: a request does not end.
+    let host = &site.hosts[0];
+    host.write(CONFIG, "[settle]\nmin = \"0s\"\nquiet = \"1s\"\n")?;
+    let direct = format!("http://{}:{PORT}", host.port.address);
+    let request = in_flight(&site.client, &direct, Kind::Slow(3600));
+    wait_connected(&site, &site.client.address, 1)?;
+    let drain = by_hand(host, "waiting")?;
+    host.exec(&["drainctl", "skip"])?;
+    let report = expect(host, drain, "skipped")?;
+    let cut = report.cut(&site.client.address)?;
+    ensure!(cut.len() == 1, "{cut:?} of {report}");
+    host.exec(&["drainctl", "rejoin", "--now"])?;
+    site.wait_serving(FIRST)?;
+    figures::note(
+        case,
+        "skipped while leaving, aborted while settling, skipped while waiting",
+    );
+    site.first().exec(&["systemctl", "stop", SUPERVISOR])?;
+    drop(request);
+    Ok(())
+}
+
+/// Starts a drain on the host, and waits until it has come to `phase`.
+fn by_hand(host: &Host, phase: &str) -> Result<std::process::Child> {
+    let drain = host
+        .command(&["drainctl", "drain", "--deadline", "5m"])?
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    poll(&format!("the drain to be {phase}"), END_LIMIT, || {
+        Ok(running(host)?.filter(|now| now["phase"] == phase))
+    })?;
+    Ok(drain)
+}
+
+/// Waits for the drain's end: exit code and report must say `outcome`.
+fn expect(host: &Host, mut drain: std::process::Child, outcome: &str) -> Result<Report> {
+    let status = poll("the drain's end", END_LIMIT, || Ok(drain.try_wait()?))?;
+    let report = Report::last(host)?;
+    ensure!(
+        status.code() == Some(5) && report.text("outcome") == outcome && report.exit() == Some(5),
+        "{status}, not {outcome}: {report}"
+    );
+    Ok(report)
 }

@@ -16,6 +16,7 @@ mod pools;
 mod quiet;
 mod registry;
 mod rehearse;
+mod run;
 mod shutdown;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         hold::CASES,
         newer::CASES,
         rehearse::CASES,
+        run::CASES,
         baseline::CASES,
     ]
     .concat();

@@ -1,0 +1,129 @@
+use std::fs;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use e2e::command::poll;
+use e2e::enter::Parts;
+use e2e::figures;
+use e2e::host::{Ended, Host};
+use e2e::load::{Load, Summary};
+use e2e::programs::{self, Program};
+use e2e::site::{CONVERGE_LIMIT, FIRST, Site};
+
+use crate::Case;
+use crate::drill::{END_LIMIT, LEAD, SUPERVISOR, end, installed};
+
+/// One program is restarted by its supervisor, which systemd knows nothing of.
+pub(crate) const CASES: &[(&str, Case)] = &[
+    ("restarts_of_a_wrapped_plain_server", |case, parts| {
+        restarts(case, parts, Program::Plain)
+    }),
+    ("restarts_of_a_wrapped_gunicorn", |case, parts| {
+        restarts(case, parts, Program::Gunicorn)
+    }),
+    ("restarts_of_a_wrapped_uvicorn", |case, parts| {
+        restarts(case, parts, Program::Uvicorn)
+    }),
+    ("restarts_of_a_wrapped_node", |case, parts| {
+        restarts(case, parts, Program::Node)
+    }),
+    ("restarts_of_a_wrapped_native_server", |case, parts| {
+        restarts(case, parts, Program::Native)
+    }),
+];
+
+const ROUNDS: u32 = 20;
+/// A busy machine is no more exact.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// The same loop without and with `run`; then a poweroff of a host with and one without it.
+fn restarts(case: &str, parts: &Parts, program: Program) -> Result<()> {
+    let mut site = installed(parts, &[program, program])?;
+    let bare = rounds(&site)?;
+    programs::wrap(site.first(), program)?;
+    site.wait_serving(FIRST)?;
+    let began = SystemTime::now();
+    let wrapped = rounds(&site)?;
+    let (sent, failed) = (wrapped.requests.len(), wrapped.failed().count());
+    let memory = memory(&site.hosts[0])?;
+    let asked = SystemTime::now();
+    let load = Load::start(&site.client, &site.balancer.url);
+    thread::sleep(LEAD);
+    let ended = end(&mut site, "poweroff", Ended::Off);
+    let load = load.stop()?;
+    ended.with_context(|| site.evidence(&load, asked))?;
+    let off = load.failed().count();
+    site.hosts[1].exec(&["systemctl", "poweroff"])?;
+    site.hosts[1].wait_end(END_LIMIT)?;
+    let took = |host: &Host| -> Result<Duration> {
+        let journal = host.journal()?.since(asked);
+        let stop = journal.stopping(SUPERVISOR)?;
+        Ok(journal.stopped(SUPERVISOR)?.duration_since(stop)?)
+    };
+    let (with, without) = (took(&site.hosts[0])?, took(&site.hosts[1])?);
+    figures::note(
+        case,
+        &format!(
+            "{ROUNDS} restarts: wrapped {failed} of {sent} failed, bare {} of {}; poweroff {off} of {} failed, \
+             supervisord's stop {:.2} s, bare {:.2} s; {memory} KiB",
+            bare.failed().count(),
+            bare.requests.len(),
+            load.requests.len(),
+            with.as_secs_f64(),
+            without.as_secs_f64(),
+        ),
+    );
+    ensure!(
+        program != Program::Plain || bare.failed().count() > 0,
+        "nothing was dropped without it: the lab is blind"
+    );
+    ensure!(
+        failed == 0,
+        "{failed} failed in the loop\n{}",
+        site.evidence(&wrapped, began)
+    );
+    ensure!(
+        off == 0,
+        "{off} failed at the poweroff\n{}",
+        site.evidence(&load, asked)
+    );
+    ensure!(
+        with < without + SLACK,
+        "the wrapper held the poweroff up: {with:?} and {without:?} without it"
+    );
+    Ok(())
+}
+
+/// Restarts the program under load. Every second round comes before it is back in its pool.
+fn rounds(site: &Site) -> Result<Summary> {
+    let load = Load::start(&site.client, &site.balancer.url);
+    let done = (0..ROUNDS).try_for_each(|round| {
+        site.hosts[0].exec(&["supervisorctl", "restart", "app"])?;
+        if round % 2 == 1 {
+            site.wait_serving(FIRST)?;
+        }
+        Ok(())
+    });
+    let load = load.stop()?;
+    done.map(|()| load)
+}
+
+/// What the processes beside the program take, once what took the host back is gone; in KiB.
+fn memory(host: &Host) -> Result<u64> {
+    poll("the wrapper to be alone", CONVERGE_LIMIT, || {
+        let pids = host.exec(&["pgrep", "-f", "^drainctl run"])?;
+        let mut total = 0;
+        for pid in pids.split_whitespace() {
+            let path = host.live_path(&format!("/proc/{pid}/status"))?;
+            let status = fs::read_to_string(path)?;
+            let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+            let line = line.context("no memory")?;
+            let kib = line.split_whitespace().nth(1).context("no number")?;
+            let kib: u64 = kib.parse()?;
+            total = total.max(kib);
+        }
+        let helpers = host.try_exec(&["pgrep", "-f", "drainctl run --part"])?;
+        Ok((!helpers.status.success()).then_some(total))
+    })
+}
