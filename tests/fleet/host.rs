@@ -24,7 +24,9 @@ const GENEROUS: Duration = Duration::from_secs(240);
 /// Its `job` holds what it is told: the fleet's settings and how long it stays away.
 pub(crate) fn job(dir: &Path, kind: &str, settings: &Value, away: Duration, wait: Duration) {
     std::fs::create_dir_all(dir).unwrap();
-    let job = json!({ "kind": kind, "settings": settings, "away": away.as_millis() as u64, "wait": wait.as_millis() as u64 });
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+    let (away, wait) = (millis(away), millis(wait));
+    let job = json!({ "kind": kind, "settings": settings, "away": away, "wait": wait });
     std::fs::write(dir.join("job"), job.to_string()).unwrap();
 }
 
