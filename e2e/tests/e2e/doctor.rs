@@ -99,6 +99,11 @@ const ERRORS: &[Broken] = &[
          /usr/bin/supervisord -c /tmp/by-hand.conf; until [ -s /tmp/by-hand.pid ]; do sleep 0.05; done",
         "p=$(cat /tmp/by-hand.pid); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.05; done",
     ),
+    // What the boot's end wants is started before it, and can't be stopped before what the hold keeps.
+    broken(
+        "hook-wanted",
+        "sed -i 's/^WantedBy=.*/WantedBy=multi-user.target/' $U; $R; systemctl reenable drain-connections.service",
+    ),
     broken(
         "limit-shutdown",
         "printf '[deadline]\\nshutdown = \"29m\"\\n' > /etc/drainctl/conf.d/deadline.toml",
@@ -140,10 +145,6 @@ const ERRORS: &[Broken] = &[
 
 /// Warnings and notes: the drain works, and something is not as it should be.
 const WARNINGS: &[Broken] = &[
-    broken(
-        "hook-wanted",
-        "sed -i 's/^WantedBy=.*/WantedBy=multi-user.target/' $U; $R; systemctl reenable drain-connections.service",
-    ),
     broken("hook-restart", "sed -i '/^PartOf=/d' $U; $R"),
     broken("hook-files", "echo '# mine' >> $U; $R"),
     broken("hook-reload", "touch -d '+1 minute' $U"),
