@@ -45,7 +45,8 @@ impl Host {
     }
 
     /// A drain by hand; every event goes to `hear`, with the way to ask something of the drain.
-    fn drain(&self, by_hand: Policy, mut hear: impl FnMut(&Event, &Sender<Message>)) -> Report {
+    /// The drain of a process counts as a stop.
+    fn drain(&self, policy: Policy, mut hear: impl FnMut(&Event, &Sender<Message>)) -> Report {
         let path = |name: &str| self.dir.path().join(name);
         let order = Order {
             root: Root::host(),
@@ -67,7 +68,7 @@ impl Host {
                     max: Duration::from_secs(5),
                 },
                 guard: GuardSettings {
-                    by_hand,
+                    restart: policy,
                     ..GuardSettings::default()
                 },
                 ..Settings::default()
@@ -95,7 +96,7 @@ fn says(report: &Report, what: &str) -> bool {
 }
 
 #[test]
-fn the_last_one_is_refused_by_hand_and_nothing_is_changed() {
+fn the_last_one_is_refused_and_nothing_is_changed() {
     let host = Host::new("0");
     let report = host.drain(Policy::REFUSE, |_, _| {});
     assert_eq!(report.outcome, Outcome::Refused, "{report:?}");
