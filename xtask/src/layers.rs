@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -148,16 +149,17 @@ impl Run<'_> {
 
 /// One layer under its headline; what stops it counts as one failure.
 fn layer(layer: Layer, run: impl FnOnce() -> Result<Counts>) -> Counts {
-    eprintln!(
-        "\n== {} ==",
-        layer
-            .to_possible_value()
-            .map_or_else(String::new, |value| value.get_name().to_owned())
-    );
-    run().unwrap_or_else(|error| {
+    let name = layer
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned());
+    eprintln!("\n== {name} ==");
+    let began = Instant::now();
+    let counts = run().unwrap_or_else(|error| {
         eprintln!("{error:#}");
         Counts::of(false)
-    })
+    });
+    eprintln!("== {name}: {counts}, {} s ==", began.elapsed().as_secs());
+    counts
 }
 
 /// Needs a proxy between to be worth its time.

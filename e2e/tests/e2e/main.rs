@@ -20,14 +20,15 @@ mod run;
 mod shutdown;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 use e2e::enter::{self, Parts};
 use e2e::figures;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Cases that run side by side; two cores bear no more.
-const THREADS: usize = 2;
+/// Cases that run side by side; most of their time they wait.
+const THREADS: usize = 4;
 
 /// A case's body.
 type Case = fn(&str, &Parts) -> Result<()>;
@@ -92,6 +93,9 @@ fn main() -> ExitCode {
 
 fn trial(name: &'static str, case: Case, parts: Parts) -> Trial {
     Trial::test(name, move || {
-        case(name, &parts).map_err(|error| Failed::from(format!("{error:#}")))
+        let began = Instant::now();
+        let ended = case(name, &parts);
+        figures::took(name, began.elapsed());
+        ended.map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
