@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use super::around::Around;
 use crate::config::{self, Settings};
 use crate::drain::ports;
-use crate::evidence::{Listener, Spoken};
+use crate::evidence::{Listener, Spoken, probe};
 use crate::pools::{self, Said};
 use crate::probes::{Asked, Counted};
 use crate::receipts::{Book, Run, STATE_DIR, Store};
@@ -26,8 +26,6 @@ const LIMIT: Duration = Duration::from_secs(3);
 const WATCH: Duration = Duration::from_millis(150);
 /// And PID 1, which a busy host slows down when it has to tell of hundreds of units.
 const SYSTEMD: Duration = Duration::from_secs(20);
-/// What is spoken on a port is found out again after this long.
-const PROBED_AGAIN: Duration = Duration::from_hours(24);
 /// systemd's note of a shutdown at a later time.
 const SCHEDULED: &str = "/run/systemd/shutdown/scheduled";
 
@@ -206,7 +204,7 @@ fn changed(step: &crate::systemd::steps::Step) -> Option<String> {
 impl Facts {
     /// Finds out what is spoken on the targets' ports, and keeps it for the next drain. One that can't be asked stays unknown.
     pub fn ask_ports(&mut self, root: &Root) {
-        if let Ok((listeners, kept)) = ports::learn(root, &self.targets, PROBED_AGAIN) {
+        if let Ok((listeners, kept)) = ports::learn(root, &self.targets, probe::PROBED_AGAIN) {
             self.ports = listeners
                 .into_iter()
                 .map(|listener| (listener.clone(), kept.of(&listener)))

@@ -24,6 +24,25 @@ impl Spoken {
         http2: false,
         greeting: 0,
     };
+
+    /// Whether the same server may have spoken so: a handshake is some bytes longer or shorter each time, by its signature.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        let transport = match (&self.transport, &other.transport) {
+            (Transport::Tls(one), Transport::Tls(other)) => one.is_as(other),
+            (one, other) => one == other,
+        };
+        transport
+            && (self.http1, self.http2) == (other.http1, other.http2)
+            && about(self.greeting, other.greeting)
+    }
+}
+
+/// So many bytes of difference say nothing: a signature with ECDSA has up to 9 bytes less than others with the same key.
+const SLACK: u32 = 16;
+
+fn about(one: u32, other: u32) -> bool {
+    one.abs_diff(other) <= SLACK
 }
 
 impl std::fmt::Display for Spoken {
@@ -80,7 +99,25 @@ pub struct Flight {
     pub writes: u32,
 }
 
+impl Handshake {
+    fn is_as(&self, other: &Self) -> bool {
+        let resumed = match (&self.resumed, &other.resumed) {
+            (Some(one), Some(other)) => one.is_as(other),
+            (one, other) => one == other,
+        };
+        (self.newer, self.asks_certificate) == (other.newer, other.asks_certificate)
+            && self.full.is_as(&other.full)
+            && resumed
+    }
+}
+
 impl Flight {
+    fn is_as(&self, other: &Self) -> bool {
+        about(self.first, other.first)
+            && about(self.last, other.last)
+            && self.writes == other.writes
+    }
+
     /// All bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {

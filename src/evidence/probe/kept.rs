@@ -13,6 +13,9 @@ use crate::world::Root;
 const VERSION: u32 = 1;
 const MOST_BYTES: u64 = 1 << 20;
 
+/// What was found counts for so long; then it is looked for again when there is occasion.
+pub const PROBED_AGAIN: Duration = Duration::from_hours(24);
+
 /// What is known of the target's ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
@@ -76,13 +79,19 @@ impl Kept {
         one.local.port() == other.local.port() && one.program == other.program
     }
 
+    /// Whether it is known what is spoken on a listener's port, from a probe no longer ago than `age`.
     pub(super) fn is_fresh(&self, listener: &Listener, age: Duration) -> bool {
         let old = |port: &Port| Timestamp::now().duration_since(port.probed).unsigned_abs() > age;
         self.find(listener).is_some_and(|port| !old(port))
     }
 
-    /// Notes what is spoken on a listener's port; whatever was known of that port is forgotten.
-    pub fn put(&mut self, listener: &Listener, spoken: Spoken) {
+    /// Notes what is spoken on a listener's port; whatever else was known of that port is forgotten. `false` where nothing changed: what
+    /// is found again within a day stays as it is.
+    pub fn put(&mut self, listener: &Listener, spoken: Spoken) -> bool {
+        let known = self.of(listener).is_as(&spoken);
+        if known && self.is_fresh(listener, PROBED_AGAIN) {
+            return false;
+        }
         let number = listener.local.port();
         self.ports.retain(|port| port.port != number);
         self.ports.push(Port {
@@ -92,6 +101,7 @@ impl Kept {
             spoken,
         });
         self.ports.sort_by_key(|port| port.port);
+        true
     }
 
     fn find(&self, listener: &Listener) -> Option<&Port> {

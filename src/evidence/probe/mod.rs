@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc;
 use std::time::Duration;
 
-pub use kept::{Kept, Port};
+pub use kept::{Kept, PROBED_AGAIN, Port};
 
 use super::Listener;
 use super::spoken::{Handshake, Spoken, Transport};
@@ -83,8 +83,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Probes those of `listeners` that are not kept yet, or for longer than `age`, all at once, and keeps what was found. What is known
-/// then; a port that did not answer stays as it was.
+/// Probes those of `listeners` that are not kept yet, or for longer than `age`, all at once, and keeps what was found, unless that was
+/// known. What is known then; a port that did not answer stays as it was.
 ///
 /// # Errors
 /// It could not be kept.
@@ -110,8 +110,7 @@ pub fn refresh(root: &Root, listeners: &[Listener], age: Duration) -> std::io::R
     let mut changed = false;
     while let Ok((at, spoken)) = told.recv_timeout(deadline.left()) {
         if spoken.transport != Transport::Unknown {
-            kept.put(asked[at], spoken);
-            changed = true;
+            changed |= kept.put(asked[at], spoken);
         }
     }
     if changed {

@@ -149,3 +149,27 @@ fn what_is_kept_counts_for_the_same_program_only() {
         .unwrap();
     assert!(Kept::read(&root).ports().is_empty());
 }
+
+#[test]
+fn what_is_found_again_changes_nothing_and_another_server_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::at(dir.path());
+    let at = |local| Listener {
+        local,
+        program: "web".to_owned(),
+        front: false,
+    };
+    let file = || root.read("/var/lib/drainctl/ports.json", 10_000).unwrap();
+    let both = tls(2, &[b"h2", b"http/1.1"]);
+    refresh(&root, &[at(both)], Duration::ZERO).unwrap();
+    let first = file();
+    // Its signatures are some bytes longer or shorter each time.
+    for _ in 0..8 {
+        refresh(&root, &[at(both)], Duration::ZERO).unwrap();
+        assert_eq!(file(), first);
+    }
+    let mut kept = Kept::read(&root);
+    let other = found(tls(2, &[]));
+    assert!(kept.put(&at(both), other));
+    assert_eq!(kept.of(&at(both)), other);
+}
