@@ -90,6 +90,8 @@ type Stream = (Origin, u16, u32);
 const WINDOW: Duration = Duration::from_secs(60);
 /// The most that are kept, 72 bytes each. A host that has more is busy beyond doubt.
 const MOST: usize = 16_384;
+/// And of one look.
+const MOST_OF_A_LOOK: usize = 4096;
 /// So many streams within four looks need no closer look.
 const BEYOND_DOUBT: usize = 64;
 /// Arrivals closer together are one burst: looks are as far apart.
@@ -125,7 +127,13 @@ impl Arrivals {
     /// Something arrived. Kept across a look that has to start over: it finds nothing new the second time.
     pub fn add(&mut self, arrival: Arrival) {
         self.counted += u64::from(arrival.live);
-        let stream = (arrival.from, arrival.port, arrival.size);
+        let mut arrival = arrival;
+        let mut stream = (arrival.from, arrival.port, arrival.size);
+        if self.look.len() >= MOST_OF_A_LOOK && !self.look.contains_key(&stream) {
+            // No room for whose it is; when the last of them came still counts.
+            arrival.from = Origin::Unknown;
+            stream = (arrival.from, 0, 0);
+        }
         let latest = self.look.entry(stream).or_insert(arrival);
         if latest.at < arrival.at {
             *latest = arrival;
@@ -135,11 +143,11 @@ impl Arrivals {
     /// A look ended: how many arrived since the one before.
     pub fn end_look(&mut self, now: Instant) -> u64 {
         let old = |arrival: &Arrival| now.saturating_duration_since(arrival.at) > WINDOW;
-        self.kept
-            .extend(self.look.drain().map(|(_, latest)| latest));
-        while self.kept.len() > MOST || self.kept.front().is_some_and(old) {
+        while self.kept.len() + self.look.len() > MOST || self.kept.front().is_some_and(old) {
             self.kept.pop_front();
         }
+        self.kept
+            .extend(self.look.drain().map(|(_, latest)| latest));
         std::mem::take(&mut self.counted)
     }
 

@@ -1,8 +1,8 @@
 //! What moves on connections with HTTP/2 from look to look: pings and other control frames are told from requests. No I/O.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
+use super::table::Table;
 use super::verdict::{Flow, Last, Seen};
 
 /// A PING frame (RFC 9113, section 6.7), and so its answer.
@@ -18,8 +18,7 @@ const UPDATED_EVERY: u32 = 8192;
 #[derive(Debug)]
 pub struct Flows {
     began: Instant,
-    round: u8,
-    entries: HashMap<u64, Entry>,
+    entries: Table<Entry>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +30,6 @@ struct Entry {
     /// At the first look the last payload had come in.
     received_last: bool,
     last: Last,
-    round: u8,
 }
 
 impl Flows {
@@ -40,8 +38,7 @@ impl Flows {
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
-            round: 0,
-            entries: HashMap::new(),
+            entries: Table::new(),
         }
     }
 
@@ -52,15 +49,20 @@ impl Flows {
         let (received, sent) = (low(seen.received), low(seen.sent));
         let ages = seen.ages.unwrap_or_default();
         let quiet = ages.received.min(ages.sent);
-        let round = self.round;
-        let entry = self.entries.entry(cookie).or_insert(Entry {
+        let first = Entry {
             received,
             sent,
             moved_at: now.wrapping_sub(quiet),
             received_last: ages.received <= ages.sent,
             last: Last::Unknown,
-            round,
-        });
+        };
+        let Some(entry) = self.entries.touch(cookie) else {
+            self.entries.insert(cookie, first);
+            return Flow {
+                last: first.last,
+                quiet,
+            };
+        };
         let came = received.wrapping_sub(entry.received);
         let went = sent.wrapping_sub(entry.sent);
         if came > 0 || went > 0 {
@@ -89,7 +91,6 @@ impl Flows {
         }
         entry.received = received;
         entry.sent = sent;
-        entry.round = round;
         Flow {
             last: entry.last,
             quiet: now.wrapping_sub(entry.moved_at),
@@ -98,13 +99,12 @@ impl Flows {
 
     /// Begins a look at all connections. [`Flows::end`] forgets those that it did not note.
     pub fn begin(&mut self) {
-        self.round = self.round.wrapping_add(1);
+        self.entries.begin();
     }
 
     /// Ends a look at all connections that succeeded.
     pub fn end(&mut self) {
-        let round = self.round;
-        self.entries.retain(|_, entry| entry.round == round);
+        self.entries.end();
     }
 }
 

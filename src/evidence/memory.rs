@@ -1,43 +1,123 @@
 //! What the looks before this one showed of each connection: ties, pauses and arrivals need it. No I/O.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::table::Table;
 use super::verdict::{Ages, History, LONGEST_DELAYED_ACK, Pingpong, Seen, Segments, Verdict, Why};
 
 /// What is remembered of all watched connections, by the kernel's socket cookie: never reused while the host is up.
 #[derive(Debug)]
 pub struct Memory {
     began: Instant,
-    round: u8,
     complete: bool,
-    entries: HashMap<u64, Entry>,
+    entries: Table<Entry>,
 }
 
-/// 100 000 of these must stay small, so counters are kept modulo 2³² and only compared for equality or by difference.
+/// 100 000 of these must stay small (26 bytes each), so counters are kept modulo 2³² and only compared for equality or by difference.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(2))]
 struct Entry {
     received: u32,
     sent: u32,
-    segments: Segments,
-    /// `segments` at the last look before payload arrived.
-    segments_before: Segments,
-    /// Since when, in milliseconds before the last look, nothing had been sent.
-    silence: u32,
-    longest_pause: u32,
     /// Milliseconds since `began` at which the current request began to arrive.
     asked_at: u32,
-    round: u8,
-    /// Read since the last payload, and not to change before the next.
-    pingpong: Pingpong,
-    /// Payload has arrived between two looks, so `segments_before` means something.
-    seen_arriving: bool,
+    segments: Segments,
+    /// Segments since the last look before payload arrived.
+    since: Few,
+    flags: Flags,
+    /// Since when, before the last look, nothing had been sent.
+    silence: Coarse,
+    longest_pause: Coarse,
+}
+
+/// Segments, as far as the rules tell them apart: none, one, or more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Few {
+    acks_sent: u8,
+    acks_received: u8,
+    payloads_received: u8,
+}
+
+impl Few {
+    fn plus(self, more: Segments) -> Self {
+        let add = |few: u8, more: u16| few.saturating_add(u8::try_from(more).unwrap_or(u8::MAX));
+        Self {
+            acks_sent: add(self.acks_sent, more.acks_sent),
+            acks_received: add(self.acks_received, more.acks_received),
+            payloads_received: add(self.payloads_received, more.payloads_received),
+        }
+    }
+}
+
+impl From<Few> for Segments {
+    fn from(few: Few) -> Self {
+        Self {
+            acks_sent: few.acks_sent.into(),
+            acks_received: few.acks_received.into(),
+            payloads_received: few.payloads_received.into(),
+        }
+    }
+}
+
+/// A time of up to 17 minutes, in steps of 16 ms; never less than it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Coarse(u16);
+
+impl Coarse {
+    const STEP: u32 = 16;
+
+    fn of(millis: u32) -> Self {
+        Self(u16::try_from(millis.div_ceil(Self::STEP)).unwrap_or(u16::MAX))
+    }
+
+    fn millis(self) -> u32 {
+        u32::from(self.0) * Self::STEP
+    }
+}
+
+/// Yes or no, a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags(u8);
+
+impl Flags {
+    /// Payload has arrived between two looks, so `since` means something.
+    const SEEN_ARRIVING: u8 = 1;
     /// At the last look an answer had begun.
-    answering: bool,
+    const ANSWERING: u8 = 1 << 1;
     /// At the last look no ACK was still to be sent.
-    nothing_pending: bool,
+    const NOTHING_PENDING: u8 = 1 << 2;
     /// At the last look a request was under way that had not been answered.
-    asking: bool,
+    const ASKING: u8 = 1 << 3;
+    /// The delayed-ACK mode, read since the last payload, and not to change before the next; without all of these it was not read.
+    const PINGPONG_UNKNOWN: u8 = 1 << 4;
+    const PINGPONG_OFF: u8 = 1 << 5;
+    const PINGPONG_ON: u8 = 1 << 6;
+
+    fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
+    }
+
+    fn pingpong(self) -> Pingpong {
+        if self.has(Self::PINGPONG_UNKNOWN) {
+            Pingpong::Unknown
+        } else if self.has(Self::PINGPONG_OFF) {
+            Pingpong::Off
+        } else if self.has(Self::PINGPONG_ON) {
+            Pingpong::On
+        } else {
+            Pingpong::Unread
+        }
+    }
+
+    fn set_pingpong(&mut self, mode: Pingpong) {
+        self.set(Self::PINGPONG_UNKNOWN, mode == Pingpong::Unknown);
+        self.set(Self::PINGPONG_OFF, mode == Pingpong::Off);
+        self.set(Self::PINGPONG_ON, mode == Pingpong::On);
+    }
 }
 
 /// What a look adds to what was known.
@@ -59,9 +139,8 @@ impl Memory {
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
-            round: 0,
             complete: false,
-            entries: HashMap::new(),
+            entries: Table::new(),
         }
     }
 
@@ -74,7 +153,7 @@ impl Memory {
     /// Whether no connection is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// Compares a connection with the look before, and remembers it.
@@ -83,110 +162,94 @@ impl Memory {
         let sent = low(seen.sent);
         let now =
             low(u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX));
-        let silence = seen.ages.map_or(0, |ages| ages.sent);
         let asked_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.received));
         let age = |asked_at: u32| Duration::from_millis(now.wrapping_sub(asked_at).into());
-        let answering = seen.ages.is_some_and(has_answered);
         let segments = seen.segments.unwrap_or_default();
+        let answering = seen.ages.is_some_and(has_answered);
         let nothing_pending = answering
             || seen
                 .ages
                 .is_some_and(|ages| ages.received > LONGEST_DELAYED_ACK);
-        let round = self.round;
-        let Some(entry) = self.entries.get_mut(&cookie) else {
-            self.entries.insert(
-                cookie,
-                Entry {
-                    received,
-                    sent,
-                    segments,
-                    segments_before: Segments::default(),
-                    silence,
-                    longest_pause: 0,
-                    asked_at,
-                    round,
-                    pingpong: Pingpong::Unread,
-                    // A connection that opened between two looks began with none: the kernel doesn't count the SYN-ACK, and
-                    // where one does, a tie only looks less answered.
-                    seen_arriving: self.complete && seen.received > 0,
-                    answering,
-                    nothing_pending,
-                    asking: false,
-                },
-            );
-            let since = seen.segments.filter(|_| self.complete && seen.received > 0);
-            let history = History {
-                since,
-                ..History::default()
-            };
+        let mut next = Entry {
+            received,
+            sent,
+            asked_at,
+            segments,
+            since: Few::default().plus(segments),
+            flags: Flags::default(),
+            silence: Coarse::of(seen.ages.map_or(0, |ages| ages.sent)),
+            longest_pause: Coarse::default(),
+        };
+        next.flags.set(Flags::ANSWERING, answering);
+        next.flags.set(Flags::NOTHING_PENDING, nothing_pending);
+        let Some(entry) = self.entries.touch(cookie) else {
+            // A connection that opened between two looks began with none: the kernel doesn't count the SYN-ACK, and where one does,
+            // a tie only looks less answered.
+            let arrived = self.complete && seen.received > 0;
+            next.flags.set(Flags::SEEN_ARRIVING, arrived);
+            self.entries.insert(cookie, next);
             return Noted {
-                history,
-                arrived: self.complete && seen.received > 0,
+                history: next.history(seen),
+                arrived,
                 size: received,
                 age: age(asked_at),
             };
         };
-        let size = received.wrapping_sub(entry.received);
-        let got_more = entry.received != received;
-        let sent_more = entry.sent != sent;
+        let last = *entry;
+        let size = received.wrapping_sub(last.received);
+        let got_more = last.received != received;
+        let sent_more = last.sent != sent;
         // More bytes of a request that nothing was sent for are the same request.
-        let arrived = got_more && (sent_more || !entry.asking);
-        if arrived {
-            entry.asked_at = asked_at;
+        let arrived = got_more && (sent_more || !last.flags.has(Flags::ASKING));
+        if !arrived {
+            next.asked_at = last.asked_at;
         }
-        if got_more || sent_more {
-            entry.pingpong = Pingpong::Unread;
+        for kept in [Flags::SEEN_ARRIVING, Flags::ASKING] {
+            next.flags.set(kept, last.flags.has(kept));
         }
-        if got_more {
-            // With an ACK still to be sent for what came before, the count would begin in the midst of a request. Counts from
-            // further back are safe: more segments decide less.
-            if entry.nothing_pending {
-                entry.segments_before = entry.segments;
-                entry.seen_arriving = true;
-            }
-            entry.longest_pause = 0;
-        } else if sent_more && entry.answering {
+        if !got_more && !sent_more {
+            next.flags.set_pingpong(last.flags.pingpong());
+        }
+        // With an ACK still to be sent for what came before, the count would begin in the midst of a request. Counts from further back
+        // are safe: more segments decide less.
+        let anew = got_more && last.flags.has(Flags::NOTHING_PENDING);
+        let before = if anew { Few::default() } else { last.since };
+        next.since = before.plus(segments.since(last.segments));
+        if anew {
+            next.flags.set(Flags::SEEN_ARRIVING, true);
+        }
+        next.longest_pause = if got_more {
+            Coarse::default()
+        } else if sent_more && last.flags.has(Flags::ANSWERING) {
             // At least as long as the silence that the last look saw; between two looks far apart there may have been many.
-            entry.longest_pause = entry.longest_pause.max(entry.silence);
-        }
-        let history = History {
-            since: seen
-                .segments
-                .filter(|_| entry.seen_arriving)
-                .map(|now| now.since(entry.segments_before)),
-            pingpong: entry.pingpong,
-            longest_pause: entry.longest_pause,
-            flow: None,
+            last.longest_pause.max(last.silence)
+        } else {
+            last.longest_pause
         };
-        entry.received = received;
-        entry.sent = sent;
-        entry.segments = segments;
-        entry.silence = silence;
-        entry.answering = answering;
-        entry.nothing_pending = nothing_pending;
-        entry.round = round;
+        *entry = next;
         Noted {
-            history,
+            history: next.history(seen),
             arrived,
             size,
-            age: age(entry.asked_at),
+            age: age(next.asked_at),
         }
     }
 
     /// Remembers the verdict, which tells the next look whether more bytes are a new request.
     pub fn judged(&mut self, cookie: u64, verdict: Verdict) {
-        if let Some(entry) = self.entries.get_mut(&cookie) {
-            entry.asking = matches!(verdict, Verdict::Busy(Why::Unanswered | Why::Unread));
+        if let Some(entry) = self.entries.get_mut(cookie) {
+            let asking = matches!(verdict, Verdict::Busy(Why::Unanswered | Why::Unread));
+            entry.flags.set(Flags::ASKING, asking);
         }
     }
 
     /// Remembers the delayed-ACK mode, which costs a walk over every socket of the host to read.
     pub fn read(&mut self, cookie: u64, pingpong: Pingpong) {
-        if let Some(entry) = self.entries.get_mut(&cookie)
+        if let Some(entry) = self.entries.get_mut(cookie)
             // An ACK still to be sent may end it.
-            && entry.nothing_pending
+            && entry.flags.has(Flags::NOTHING_PENDING)
         {
-            entry.pingpong = pingpong;
+            entry.flags.set_pingpong(pingpong);
         }
     }
 
@@ -194,18 +257,19 @@ impl Memory {
     /// that no look has shown; none where all of them were looked at.
     #[must_use]
     pub fn gone(&self, cookie: u64, received: u64, segments: u16) -> Option<u32> {
-        let Some(entry) = self.entries.get(&cookie) else {
+        let Some(entry) = self.entries.get(cookie) else {
             return (segments > 0).then(|| low(received));
         };
         // More bytes of a request that was seen to be under way belong to it.
-        let more = entry.segments.payloads_received != segments && !entry.asking;
-        more.then(|| low(received).wrapping_sub(entry.received))
+        let last = *entry;
+        let more = last.segments.payloads_received != segments && !last.flags.has(Flags::ASKING);
+        more.then(|| low(received).wrapping_sub(last.received))
     }
 
     /// Whether a connection was there at the last look.
     #[must_use]
     pub fn knows(&self, cookie: u64) -> bool {
-        self.entries.contains_key(&cookie)
+        self.entries.get(cookie).is_some()
     }
 
     /// Whether any look has ended: before, nothing can be told to be new.
@@ -216,14 +280,28 @@ impl Memory {
 
     /// Begins a look at all connections. [`Memory::end`] forgets those that it did not note.
     pub fn begin(&mut self) {
-        self.round = self.round.wrapping_add(1);
+        self.entries.begin();
     }
 
     /// Ends a look at all connections that succeeded.
     pub fn end(&mut self) {
-        let round = self.round;
-        self.entries.retain(|_, entry| entry.round == round);
+        self.entries.end();
         self.complete = true;
+    }
+}
+
+impl Entry {
+    /// What the rules need, of a connection that looks like this now.
+    fn history(self, seen: &Seen) -> History {
+        let since = seen
+            .segments
+            .filter(|_| self.flags.has(Flags::SEEN_ARRIVING));
+        History {
+            since: since.map(|_| self.since.into()),
+            pingpong: self.flags.pingpong(),
+            longest_pause: self.longest_pause.millis(),
+            flow: None,
+        }
     }
 }
 

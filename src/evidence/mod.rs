@@ -16,6 +16,7 @@ pub mod probe;
 pub mod settle;
 pub mod sight;
 pub mod spoken;
+mod table;
 pub mod verdict;
 pub mod watch;
 
