@@ -1,7 +1,8 @@
 //! Who on this host asks programs for their health, and who passes requests on to them: a loopback peer is known by its process.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 
 use crate::world::{Root, proc};
 
@@ -40,8 +41,19 @@ const PROXIES: &[&str] = &[
 pub struct Local {
     /// Control groups that hold checkers and nothing else.
     pub checkers: Vec<u64>,
-    /// A proxy runs here, so a connection from this host may carry somebody's request.
-    pub proxies: bool,
+    /// Where the proxies of this host listen, by control group; nowhere, if that can't be seen. A connection from this host may carry
+    /// a request of their clients.
+    pub proxies: Vec<BTreeSet<SocketAddr>>,
+}
+
+impl Local {
+    /// Whether a proxy may send a request here whose own client nobody watches. `watched` are the sockets whose clients are: what
+    /// came over one of those has been seen to come.
+    #[must_use]
+    pub fn has_unwatched_proxies(&self, watched: impl Fn(&SocketAddr) -> bool) -> bool {
+        let covered = |listens: &BTreeSet<_>| !listens.is_empty() && listens.iter().all(&watched);
+        !self.proxies.iter().all(covered)
+    }
 }
 
 /// A process, for the decision.
@@ -53,12 +65,17 @@ struct Process {
     group: String,
 }
 
-/// Finds them. `agents` are the inodes of sockets on which a checker listens, whatever its name. A control group in `never` (the target's,
-/// our own) is none of a checker's: what it sends can't be told from others.
+/// Finds them. `listening` are the listening sockets by their inodes; on those of `checker_ports` a checker listens, whatever its name. A
+/// control group in `never` (the target's, our own) is none of a checker's: what it sends can't be told from others.
 ///
 /// # Errors
 /// What the system says of /proc.
-pub fn find(root: &Root, agents: &HashSet<u64>, never: &HashSet<u64>) -> io::Result<Local> {
+pub fn find(
+    root: &Root,
+    listening: &HashMap<u64, SocketAddr>,
+    checker_ports: &[u16],
+    never: &HashSet<u64>,
+) -> io::Result<Local> {
     let mut all = Vec::new();
     let ours = proc::net_namespace(root, std::process::id())?;
     for pid in proc::pids(root)? {
@@ -83,18 +100,30 @@ pub fn find(root: &Root, agents: &HashSet<u64>, never: &HashSet<u64>) -> io::Res
         });
     }
     let listens = |process: &Process| {
-        // Every open file of a process is read: only of those that may be an agent.
+        // Every open file of a process is read: only of those that may be an agent, or a proxy.
         let inodes = proc::socket_inodes(root, process.pid).unwrap_or_default();
-        inodes.iter().any(|inode| agents.contains(inode))
+        inodes
+            .into_iter()
+            .filter_map(|inode| listening.get(&inode).copied())
     };
-    let proxies = all
+    let is_agent = |process: &Process| {
+        !checker_ports.is_empty()
+            && listens(process).any(|local| checker_ports.contains(&local.port()))
+    };
+    let mut proxies: BTreeMap<&str, BTreeSet<SocketAddr>> = BTreeMap::new();
+    for process in all
         .iter()
-        .any(|process| PROXIES.contains(&process.name.as_str()));
+        .filter(|process| PROXIES.contains(&process.name.as_str()))
+    {
+        // Not each process of a proxy holds its listeners.
+        let listens = listens(process);
+        proxies.entry(&process.group).or_default().extend(listens);
+    }
     let mut found = Local {
-        proxies,
+        proxies: proxies.into_values().collect(),
         ..Local::default()
     };
-    for group in pure_groups(&all, |process| !agents.is_empty() && listens(process)) {
+    for group in pure_groups(&all, is_agent) {
         let ids = proc::cgroup_ids(root, group)?;
         if !ids.iter().any(|id| never.contains(id)) {
             found.checkers.extend(ids);
@@ -155,6 +184,25 @@ mod tests {
             name: name.to_owned(),
             group: group.to_owned(),
         }
+    }
+
+    #[test]
+    fn a_proxy_brings_nothing_unseen_where_all_its_own_clients_are_watched() {
+        let at = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let unwatched = |proxies: &[&[u16]]| {
+            let sockets = |ports: &&[u16]| ports.iter().map(|port| at(*port)).collect();
+            let local = Local {
+                proxies: proxies.iter().map(sockets).collect(),
+                ..Local::default()
+            };
+            local.has_unwatched_proxies(|local| [at(80), at(443)].contains(local))
+        };
+        assert!(!unwatched(&[]));
+        assert!(!unwatched(&[&[80], &[80, 443]]));
+        assert!(unwatched(&[&[80, 8080]]));
+        assert!(unwatched(&[&[80], &[8080]]));
+        // One whose sockets could not be seen.
+        assert!(unwatched(&[&[80], &[]]));
     }
 
     #[test]

@@ -233,19 +233,18 @@ fn peers_of(
     units: &[Unit],
     groups: &HashMap<u64, &Unit>,
 ) -> Local {
-    let agents = listening
-        .iter()
-        .filter(|(local, _, _)| checker_ports.contains(&local.port()))
-        .map(|(_, inode, _)| *inode)
-        .collect();
     let mut never: HashSet<u64> = groups.keys().copied().collect();
     let pids = units
         .iter()
         .flat_map(|unit| unit.pids(root).unwrap_or_default());
     let pids: BTreeSet<u32> = pids.chain([std::process::id()]).collect();
     never.extend(pids.into_iter().flat_map(|pid| own_groups(root, pid)));
+    let listening = listening
+        .iter()
+        .map(|(local, inode, _)| (*inode, *local))
+        .collect();
     // Whom nobody could look for is no checker.
-    checkers::find(root, &agents, &never).unwrap_or_default()
+    checkers::find(root, &listening, checker_ports, &never).unwrap_or_default()
 }
 
 /// The kernel's ids of the control group of a process, and of those below it.

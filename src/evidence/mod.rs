@@ -18,6 +18,7 @@ pub mod sight;
 pub mod spoken;
 mod table;
 pub mod verdict;
+mod walk;
 pub mod watch;
 
 pub use arrivals::{Poller, Traffic};

@@ -24,7 +24,10 @@ pub(super) struct Newcomers {
     ends: Option<Ends>,
     ignore: Vec<Ignore>,
     arrivals: Arrivals,
-    local: Local,
+    /// The control groups of the local checkers.
+    checkers: Vec<u64>,
+    /// A proxy runs here whose own clients are not watched, so a connection from this host may carry somebody's request.
+    proxies: bool,
     /// New connections from this host that were not the checkers': they may have opened while the checkers were looked at.
     unsure: HashMap<u64, Arrival>,
     /// Connections of checkers: once they are gone, nothing else tells whose they were.
@@ -42,7 +45,8 @@ impl Newcomers {
             ends: Ends::open().ok(),
             ignore,
             arrivals: Arrivals::new(limits),
-            local: Local::default(),
+            checkers: Vec::new(),
+            proxies: false,
             unsure: HashMap::new(),
             checked: HashSet::new(),
             others_local: false,
@@ -50,14 +54,15 @@ impl Newcomers {
         }
     }
 
-    /// Who on this host is told apart from now on.
-    pub(super) fn tell_apart(&mut self, local: Local) {
-        self.local = local;
+    /// Who on this host is told apart from now on, while these sockets are watched.
+    pub(super) fn tell_apart(&mut self, local: &Local, watched: impl Fn(&SocketAddr) -> bool) {
+        self.checkers.clone_from(&local.checkers);
+        self.proxies = local.has_unwatched_proxies(watched);
     }
 
     /// The control groups of the local checkers.
     pub(super) fn checkers(&self) -> &[u64] {
-        &self.local.checkers
+        &self.checkers
     }
 
     /// Whether no look has ended yet.
@@ -98,7 +103,7 @@ impl Newcomers {
             slack: SLACK,
             live,
         };
-        if !known && live && own_host(local, peer) && !self.local.checkers.is_empty() {
+        if !known && live && own_host(local, peer) && !self.checkers.is_empty() {
             self.unsure.insert(cookie, arrival);
         } else {
             self.arrivals.add(arrival);
@@ -208,7 +213,7 @@ impl Newcomers {
 
     /// Whether a connection from this host that no look could ask for its process counts: nobody but checkers is known to have any.
     fn counts_own_host(&self) -> bool {
-        self.local.checkers.is_empty() || self.local.proxies || self.others_local
+        self.checkers.is_empty() || self.proxies || self.others_local
     }
 
     fn ignores(&self, local: SocketAddr, peer: SocketAddr) -> bool {

@@ -1,6 +1,6 @@
 //! Looks at the target's connections.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use sockdiag::{Query, Row, Socket, SocketId, States, TcpState};
 
 use super::arrivals::Traffic;
+use super::checkers::Local;
 use super::flows::Flows;
 use super::listeners::{self, Found, Listener, LocalListener, Unit};
 use super::locals::Locals;
@@ -18,15 +19,12 @@ use super::probe::Kept;
 use super::sight::see;
 use super::spoken::Spoken;
 use super::verdict::{History, Holds, Pingpong, Rule, Seen, Terms, Verdict, Why, judge};
+use super::walk::{MOST_TIES, Undecided, Walk};
 use crate::config::{SettleSettings, WatchSettings};
 use crate::drain::event::{Held, Looked};
 use crate::drain::machine::Depth;
 use crate::world::Root;
 
-/// So many of the oldest busy connections are asked for one by one between two looks at all.
-const MOST_WITNESSES: usize = 32;
-/// So many ties are looked up in `/proc/net/tcp` at once; what was read is remembered, so the others follow.
-const MOST_TIES: usize = 4096;
 /// A look is given up after this long: the kernel answers in milliseconds, or something is wrong.
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
@@ -43,6 +41,8 @@ pub struct Watch {
     /// When streams are not waited for any longer.
     streams_until: Instant,
     checker_ports: Vec<u16>,
+    /// The peers on this host that are told apart.
+    local_peers: Local,
     newcomers: Newcomers,
     /// The connections of pollers: what they were answered was the whole answer.
     polled: HashSet<u64>,
@@ -60,26 +60,6 @@ pub enum Glance {
     StillBusy(Duration),
     /// All connections, what follows from the arrivals so far, and what the look cost.
     Whole(Box<Looked>, Traffic, Duration),
-}
-
-/// What one walk over the rows gathers; thrown away when the walk has to start over.
-struct Walk {
-    looked: Looked,
-    /// What holds, by listener.
-    per_program: Vec<u64>,
-    /// What holds over Unix sockets, by program.
-    locals: BTreeMap<String, u64>,
-    witnesses: Vec<(Duration, SocketId)>,
-    ties: Vec<Undecided>,
-}
-
-/// A tie that needs the delayed-ACK mode.
-struct Undecided {
-    id: SocketId,
-    seen: Seen,
-    history: History,
-    held: Held,
-    listener: usize,
 }
 
 /// What the connections to a port are judged by.
@@ -127,6 +107,7 @@ impl Watch {
             terms: Vec::new(),
             streams_until: began + settings.stream_deadline,
             checker_ports,
+            local_peers: Local::default(),
             newcomers: Newcomers::new(settings.ignore.clone(), settle),
             polled: HashSet::new(),
             listeners: Vec::new(),
@@ -152,11 +133,11 @@ impl Watch {
             deadline,
             name,
         )?;
-        self.newcomers.tell_apart(found.local_peers.clone());
         self.add(found.listeners.iter().cloned());
         self.locals.add(found.locals.clone());
         self.locals
             .look(&mut self.socket, Instant::now(), deadline)?;
+        self.local_peers = found.local_peers.clone();
         self.find_fronts(deadline)?;
         Ok(found)
     }
@@ -182,6 +163,14 @@ impl Watch {
         } = self;
         let fronts = locals.find_fronts(root, socket, deadline)?;
         self.add(fronts);
+        let Self {
+            newcomers,
+            listeners,
+            local_peers,
+            ..
+        } = self;
+        let watched = |local: &_| listeners.iter().any(|one| one.takes(*local));
+        newcomers.tell_apart(local_peers, watched);
         Ok(())
     }
 
@@ -354,18 +343,13 @@ impl Watch {
                         });
                         return;
                     }
-                    walk.hold(held, at);
-                    walk.witnesses.push((noted.age, row.id));
-                    if walk.witnesses.len() >= 4 * MOST_WITNESSES {
-                        walk.keep_oldest_witnesses();
-                    }
+                    walk.hold(held, row.id, at);
                 },
             )
             .context("look at the connections")?;
         self.flows.end();
         self.break_ties(&mut walk)?;
-        walk.keep_oldest_witnesses();
-        self.witnesses = walk.witnesses.iter().map(|(_, id)| *id).collect();
+        self.witnesses = walk.witnesses();
         self.look_at_locals(&mut walk, now)?;
         self.finish(walk, now)
     }
@@ -399,8 +383,7 @@ impl Watch {
         self.newcomers.over_unix_sockets(now, look.arrived);
         walk.looked.idle += look.idle;
         for held in look.held {
-            *walk.locals.entry(held.program.clone()).or_default() += 1;
-            walk.name(held);
+            walk.hold_local(held);
         }
         Ok(())
     }
@@ -437,8 +420,7 @@ impl Watch {
                 }
                 _ => {}
             }
-            walk.witnesses.push((tie.held.age, tie.id));
-            walk.hold(tie.held, tie.listener);
+            walk.hold(tie.held, tie.id, tie.listener);
         }
         Ok(())
     }
@@ -462,65 +444,6 @@ impl Watch {
                 ends.insert(row.id.local());
             })
             .context("look at the connections of the local checkers")
-    }
-}
-
-impl Walk {
-    fn new(listeners: usize) -> Self {
-        Self {
-            looked: Looked::default(),
-            per_program: vec![0; listeners],
-            locals: BTreeMap::new(),
-            witnesses: Vec::new(),
-            ties: Vec::new(),
-        }
-    }
-
-    fn hold(&mut self, held: Held, at: usize) {
-        self.per_program[at] += 1;
-        self.name(held);
-    }
-
-    /// A stream that is not waited for any longer.
-    fn overdue(&mut self, held: Held) {
-        self.looked.overdue += 1;
-        if self.looked.given_up.len() < Looked::MOST_HELD {
-            self.looked.given_up.push(held);
-        }
-    }
-
-    fn name(&mut self, held: Held) {
-        self.looked.busy += 1;
-        self.looked.uncertain += u64::from(held.verdict.is_tie());
-        self.looked.held.push(held);
-        if self.looked.held.len() >= 4 * Looked::MOST_HELD {
-            self.keep_oldest_held();
-        }
-    }
-
-    fn keep_oldest_held(&mut self) {
-        self.looked
-            .held
-            .sort_by_key(|held| std::cmp::Reverse(held.age));
-        self.looked.held.truncate(Looked::MOST_HELD);
-    }
-
-    fn keep_oldest_witnesses(&mut self) {
-        self.witnesses
-            .sort_by_key(|(age, _)| std::cmp::Reverse(*age));
-        self.witnesses.truncate(MOST_WITNESSES);
-    }
-
-    fn finish(mut self, listeners: &[Listener]) -> Looked {
-        self.keep_oldest_held();
-        let mut programs = self.locals;
-        for (listener, count) in listeners.iter().zip(&self.per_program) {
-            if *count > 0 {
-                *programs.entry(listener.program.clone()).or_default() += count;
-            }
-        }
-        self.looked.programs = programs.into_iter().collect();
-        self.looked
     }
 }
 
