@@ -160,6 +160,7 @@ fn traffic(port: u16, stop: &Path, over: &Arc<AtomicBool>) -> thread::JoinHandle
 
 #[test]
 fn a_dead_and_a_hanging_registry_are_stood_in_for_and_the_other_pool_is_not_held_up() {
+    let mut stood_in = Vec::new();
     for script in [DEAD, HANGS] {
         let lab = Lab::new(&[("registry", script), ("edge", FINE), ("wall", FINE)]);
         let stand_ins = vec![lab.stand_in("wall", &["registry"])];
@@ -184,6 +185,7 @@ fn a_dead_and_a_hanging_registry_are_stood_in_for_and_the_other_pool_is_not_held
         assert_eq!(report.exit, 4, "{report:?}");
         assert!(says(&report, "wall stands in for it"), "{report:?}");
         assert!(out["edge"] < out["wall"], "{out:?}");
+        stood_in.push(out["wall"]);
         assert!(
             report.took < Duration::from_secs(8),
             "the settle begins once the stand-in is out: {report:?}"
@@ -194,6 +196,10 @@ fn a_dead_and_a_hanging_registry_are_stood_in_for_and_the_other_pool_is_not_held
             "rejoin undoes the stand-in"
         );
     }
+    assert!(
+        stood_in[0] < stood_in[1],
+        "one that says no is given less time than one that says nothing: {stood_in:?}"
+    );
 }
 
 #[test]
@@ -223,7 +229,7 @@ fn a_pool_that_says_it_is_out_and_does_nothing_is_found_out_by_the_sockets() {
     assert!(load.join().unwrap() > 0);
     assert_eq!(
         (report.outcome, report.exit),
-        (Outcome::Drained, 0),
+        (Outcome::Drained, 4),
         "{report:?}"
     );
     assert!(

@@ -90,6 +90,7 @@ fn settings(root: &Root, run: &Run) -> Result<(Settings, Vec<String>), Faults> {
             let (mut settings, notes) = config::load_or_last_good(root);
             // They are of the whole host, and so is its check; only where its Consul agent is serves here too.
             settings.pools.retain(|pool| pool.kind == CONSUL);
+            settings.stand_ins.clear();
             settings.rejoin.check = None;
             (settings, notes)
         }

@@ -21,8 +21,8 @@ pub(super) const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// The only pool where none is configured: a file that a balancer's check looks for.
 const DEFAULT_POOL: &str = "health-file";
 
-/// Stands in for it where the traffic does not stop: no balancer may look at the file.
-const DEFAULT_STAND_IN: &str = "firewall";
+/// Stands in for any pool that can't be left, or does not do what it says, unless the config has its own way.
+pub(super) const STAND_IN: &str = "firewall";
 
 /// Everything that can be set, checked, with defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether the pools are those of a config, and not what there is without one: a file that perhaps nobody looks at.
+    #[must_use]
+    pub fn has_own_pools(&self) -> bool {
+        self.pools != default_pools()
+    }
+
     /// The pools and those that stand in for them.
     pub fn ways(&self) -> impl Iterator<Item = &PoolSpec> {
         let others = self.stand_ins.iter().map(|one| &one.pool);
@@ -96,7 +102,7 @@ impl Settings {
 
 /// The pools where none is configured.
 pub(super) fn default_pools() -> Vec<PoolSpec> {
-    plain(DEFAULT_POOL)
+    plain(DEFAULT_POOL).collect()
 }
 
 /// Who stands in for those.
@@ -105,14 +111,14 @@ pub(super) fn default_stand_ins() -> Vec<StandIn> {
         pool,
         covers: Some(vec![DEFAULT_POOL.to_owned()]),
     };
-    plain(DEFAULT_STAND_IN).into_iter().map(stand_in).collect()
+    plain(STAND_IN).map(stand_in).collect()
 }
 
 /// The pool of the type `name` with its defaults.
-fn plain(name: &str) -> Vec<PoolSpec> {
+pub(super) fn plain(name: &str) -> impl Iterator<Item = PoolSpec> {
     KINDS
         .iter()
-        .filter(|kind| kind.name == name)
+        .filter(move |kind| kind.name == name)
         .filter_map(|kind| {
             Some(PoolSpec {
                 name: kind.name.to_owned(),
@@ -121,7 +127,6 @@ fn plain(name: &str) -> Vec<PoolSpec> {
                 settings: read_alone("", None, kind.settings).ok()?,
             })
         })
-        .collect()
 }
 
 /// The most a whole drain may take, by cause.
@@ -376,6 +381,13 @@ pub struct StandIn {
     pub pool: PoolSpec,
     /// The names of those it stands in for; `None`: all.
     pub covers: Option<Vec<String>>,
+}
+
+impl StandIn {
+    /// It stands in for whichever can't be left.
+    pub(super) fn for_all(pool: PoolSpec) -> Self {
+        Self { pool, covers: None }
+    }
 }
 
 impl Network {

@@ -1,4 +1,4 @@
-//! `stand_in_for`: which pools are left only where others can't be.
+//! `stand_in_for`: which pools are left only where others can't be. Where the config names none, and does not speak of the firewall either, that is it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::read::Sub;
 use super::section::{Located, Section};
-use super::settings::{PoolSpec, StandIn, default_pools};
+use super::settings::{PoolSpec, STAND_IN, StandIn, default_pools, plain};
 use super::words::suggestion;
 use crate::world::Root;
 
@@ -22,12 +22,20 @@ struct Keys {
 /// Whom a pool stands in for; `None`: all.
 type Covers = Option<Vec<String>>;
 
+/// What the config says of stand-ins.
+pub(super) struct Said {
+    /// By the names of the pools that are stand-ins.
+    covers: BTreeMap<String, Covers>,
+    /// Whether it says so much that nothing has to be guessed.
+    is_decided: bool,
+}
+
 /// Takes the key out of the tables of the pools, checked.
 pub(super) fn take<'a>(
     pools: &mut Sub<'a>,
     root: Option<&'a Root>,
     faults: &mut Vec<Located>,
-) -> BTreeMap<String, Covers> {
+) -> Said {
     let stands_in = |value: &DeValue<'_>| match value {
         DeValue::Table(table) => table.contains_key(KEY),
         _ => false,
@@ -40,6 +48,7 @@ pub(super) fn take<'a>(
         regular = default_pools().into_iter().map(|pool| pool.name).collect();
     }
     let mut covers = BTreeMap::new();
+    let is_decided = !those.is_empty();
     pools.table = others;
     for (key, mut value) in those {
         let name = key.get_ref().to_string();
@@ -56,15 +65,12 @@ pub(super) fn take<'a>(
         }
         pools.table.insert(key, value);
     }
-    covers
+    Said { covers, is_decided }
 }
 
 fn check(section: &mut Section<'_>, names: Vec<String>, pools: &[String]) -> Covers {
     if names == ["*"] {
         return None;
-    }
-    if names.is_empty() {
-        section.fault(KEY, "must name a pool, or be [\"*\"] for all");
     }
     let known: Vec<&str> = pools.iter().map(String::as_str).collect();
     for (n, name) in names.iter().enumerate() {
@@ -81,17 +87,18 @@ fn check(section: &mut Section<'_>, names: Vec<String>, pools: &[String]) -> Cov
     Some(names)
 }
 
-/// The pools, and those that stand in for them: first those that were meant for certain ones.
-pub(super) fn split(
-    all: Vec<PoolSpec>,
-    mut covers: BTreeMap<String, Covers>,
-) -> (Vec<PoolSpec>, Vec<StandIn>) {
+/// The pools, and those that stand in for them: first those that were meant for certain ones. One that stands in for nobody is never left.
+pub(super) fn split(all: Vec<PoolSpec>, mut said: Said) -> (Vec<PoolSpec>, Vec<StandIn>) {
     let (mut pools, mut stand_ins) = (Vec::new(), Vec::new());
     for pool in all {
-        match covers.remove(&pool.name) {
+        match said.covers.remove(&pool.name) {
+            Some(Some(nobody)) if nobody.is_empty() => {}
             Some(covers) => stand_ins.push(StandIn { pool, covers }),
             None => pools.push(pool),
         }
+    }
+    if !said.is_decided && pools.iter().all(|pool| pool.kind != STAND_IN) {
+        stand_ins.extend(plain(STAND_IN).map(StandIn::for_all));
     }
     stand_ins.sort_by_key(|one| one.covers.is_none());
     (pools, stand_ins)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::around::Around;
-use crate::config::{self, Settings};
+use crate::config::{self, PoolSpec, Settings};
 use crate::drain::ports;
 use crate::evidence::{Listener, Spoken, probe};
 use crate::pools::{self, Said};
@@ -68,6 +68,8 @@ pub struct Facts {
     pub ports: Vec<(Listener, Spoken)>,
     /// Each pool's own word.
     pub pools: Vec<Said>,
+    /// And those that stand in for them.
+    pub stand_ins: Vec<Said>,
     /// What each probe counts.
     pub probes: Vec<Counted>,
     /// The receipts not used yet.
@@ -178,7 +180,9 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
     }
     facts.ask_systemd()?;
     facts.ask_supervisord(root);
-    facts.pools = pools::ask(root, &facts.settings.pools, LIMIT);
+    let ways: Vec<PoolSpec> = facts.settings.ways().cloned().collect();
+    facts.pools = pools::ask(root, &ways, LIMIT);
+    facts.stand_ins = facts.pools.split_off(facts.settings.pools.len());
     facts.probes = Asked::new(root, &facts.settings.probes).count();
     match Store::open(root) {
         Ok(store) => facts.receipts = store.book(),

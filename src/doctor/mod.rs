@@ -166,6 +166,7 @@ pub const CHECKS: &[Check] = &[
     check("limit-wrapped", Section::Limits, wrapped::programs),
     check("pool-answer", Section::Pools, places::answer),
     check("pool-member", Section::Pools, places::member),
+    check("pool-stand-in", Section::Pools, places::stand_in),
     check("pool-out", Section::Pools, places::out),
     check("pool-mark", Section::Pools, checks::lost_mark::find),
     check("pool-rights", Section::Pools, checks::rights::find),

@@ -33,15 +33,41 @@ pub(super) fn answer(facts: &Facts) -> Vec<Finding> {
     facts.pools.iter().filter_map(finding).collect()
 }
 
-pub(super) fn member(facts: &Facts) -> Vec<Finding> {
-    let unknown = |pool: &&Said| {
-        pool.membership == Some(Membership::NotMember)
-            || pool.fault == Some(PoolErrorKind::NotMember)
-    };
+/// A stand-in that could not do its part; what it says beyond that does not matter before it is needed.
+pub(super) fn stand_in(facts: &Facts) -> Vec<Finding> {
     let finding = |pool: &Said| {
+        let error = pool.error.as_ref()?;
+        let name = &pool.name;
         let what = format!(
-            "{} does not know this host: there is nothing to leave, and traffic that comes by it goes on",
-            pool.name
+            "{name} can't stand in for a pool that can't be left: traffic would go on then, and be cut"
+        );
+        Some(Finding::new(Warning, what).seen(name, "", error).hand(format!(
+            "mend what the message names; to do without, set `stand_in_for = []` in [pool.{name}] of {}",
+            config::MAIN
+        )))
+    };
+    facts.stand_ins.iter().filter_map(finding).collect()
+}
+
+pub(super) fn member(facts: &Facts) -> Vec<Finding> {
+    let misnamed = |pool: &Said| pool.fault == Some(PoolErrorKind::NotMember);
+    let unknown = |pool: &&Said| misnamed(pool) || pool.membership == Some(Membership::NotMember);
+    let finding = |pool: &Said| {
+        let name = &pool.name;
+        if misnamed(pool) {
+            let what = format!(
+                "{name} does not know what the config names there, so the host can't leave it: traffic goes on and is cut"
+            );
+            let error = pool.error.as_deref().unwrap_or_default();
+            return Finding::new(Error, what)
+                .seen(name, "", error)
+                .hand(format!(
+                    "correct the name in [pool.{name}] of {}, or register this host there",
+                    config::MAIN
+                ));
+        }
+        let what = format!(
+            "{name} does not know this host: there is nothing to leave, and traffic that comes by it goes on"
         );
         Finding::new(Warning, what)
             .seen(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Settings};
+use crate::config::{self, PoolSpec, Settings};
 use crate::drain::looker;
 use crate::drain::machine::Depth;
 use crate::drain::target::{Programs, assumed, unit_names, watched};
@@ -70,7 +70,8 @@ impl Sight {
         if let Err(error) = sight.watch(root, &settings, &units) {
             sight.blind = Some(format!("{error:#}"));
         }
-        let said = pools::ask(root, &settings.pools, LIMIT).into_iter();
+        let ways: Vec<PoolSpec> = settings.ways().cloned().collect();
+        let said = pools::ask(root, &ways, LIMIT).into_iter();
         sight.pools = said.map(|said| (said.name, said.error)).collect();
         sight.state = writable(root, STATE_DIR)
             .err()

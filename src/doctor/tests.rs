@@ -429,6 +429,15 @@ const BROKEN: &[Broken] = &[
     ("pool-member", "unknown host", |f| {
         f.pools[0].membership = Some(Membership::NotMember);
     }),
+    ("pool-stand-in", "nft is missing", |f| {
+        f.stand_ins = vec![Said {
+            name: "firewall".to_owned(),
+            kind: "firewall".to_owned(),
+            membership: None,
+            error: Some("what it says".to_owned()),
+            fault: Some(PoolErrorKind::Local),
+        }];
+    }),
     ("pool-out", "by somebody", |f| {
         f.pools[0].membership = Some(Membership::Out);
     }),

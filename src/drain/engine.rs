@@ -39,6 +39,8 @@ pub enum Message {
     Resolved(String, bool),
     /// The pool of that name has had the time to agree.
     Slow(String),
+    /// It has had as much as one gets whose calls fail.
+    Failing(String),
     /// What the pools that were left say now.
     Rechecked(Vec<Said>),
     /// What is watched.
@@ -385,8 +387,10 @@ impl Engine<'_> {
                 Vec::new()
             }
             Message::Pool(pool, step) => {
-                if step == PoolStep::Asked {
-                    self.ways.asked(&pool);
+                match step {
+                    PoolStep::Asked => self.ways.asked(&pool),
+                    PoolStep::Retrying { .. } => self.ways.called(&pool, false),
+                    _ => self.ways.called(&pool, true),
                 }
                 self.say(Event::Pool { pool, step });
                 Vec::new()
@@ -400,6 +404,11 @@ impl Engine<'_> {
                 let next = self.ways.slow(&name);
                 self.follow(next)
             }
+            Message::Failing(name) if self.ways.is_failing(&name) => {
+                let next = self.ways.slow(&name);
+                self.follow(next)
+            }
+            Message::Failing(_) => Vec::new(),
             Message::Rechecked(said) => self.rechecked(&said),
             Message::Seen(seen) => {
                 self.seen(*seen);

@@ -183,6 +183,10 @@ impl Leaving {
                 });
                 said = Some(text);
             }
+            if !error.kind().may_pass() {
+                // Somebody has to mend it first; until then each call is one more for its log.
+                pause.0 = LONGEST_PAUSE;
+            }
             pause.take();
         }
     }

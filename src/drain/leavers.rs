@@ -17,6 +17,8 @@ use crate::pools::{self, Membership, Said};
 const LATE: Duration = Duration::from_secs(1);
 /// A pool that has not even agreed by then is stood in for, where somebody can.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// One whose calls fail, where that one would only be slow, by then: a connection that is refused, a token that is not taken.
+const PATIENCE_WITH_ERRORS: Duration = Duration::from_secs(1);
 /// The pools have this long to say that this host is still out.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -42,7 +44,9 @@ impl Engine<'_> {
             if self.ways.has_stand_in(&spec.name) {
                 let (tell, name) = (self.tell.clone(), spec.name.clone());
                 std::thread::spawn(move || {
-                    std::thread::sleep(PATIENCE);
+                    std::thread::sleep(PATIENCE_WITH_ERRORS);
+                    tell.send(Message::Failing(name.clone()))?;
+                    std::thread::sleep(PATIENCE - PATIENCE_WITH_ERRORS);
                     tell.send(Message::Slow(name))
                 });
             }
@@ -146,6 +150,9 @@ impl Engine<'_> {
         self.order_note(format!(
             "traffic goes on although {pool} says that this host is out: {name} stands in for it"
         ));
+        if self.order.settings.has_own_pools() {
+            self.story.went_on();
+        }
         self.begin(&name);
         vec![Input::Joined { pools: 1 }]
     }

@@ -37,6 +37,8 @@ pub struct Story {
     arrived_in_settle: u64,
     most_in_flight: u64,
     last_busy: Option<Duration>,
+    /// Traffic went on although every pool had said that it sends none.
+    went_on: bool,
     pen: Pen,
     waits: Waits,
     /// How long the drain had run when this process took it over.
@@ -61,6 +63,7 @@ impl Story {
             arrived_in_settle: 0,
             most_in_flight: 0,
             last_busy: None,
+            went_on: false,
             pen: Pen::default(),
             waits: Waits::default(),
             before: Duration::ZERO,
@@ -185,14 +188,19 @@ impl Story {
             .map_or(Phase::Leaving, |(phase, _)| *phase)
     }
 
-    /// Whether every pool is known to send nothing more, and the sockets agree: nothing is in flight.
+    /// Traffic went on although every pool had said that it sends none.
+    pub fn went_on(&mut self) {
+        self.went_on = true;
+    }
+
+    /// Whether every pool did what it says and is known to send nothing more, and the sockets agree: nothing is in flight.
     #[must_use]
     pub fn traffic_stopped(&self) -> bool {
         let quiet = self
             .looked
             .as_ref()
             .is_some_and(|looked| looked.busy + looked.overdue == 0);
-        quiet && self.pools.iter().all(|pool| pool.out.is_some())
+        quiet && !self.went_on && self.pools.iter().all(|pool| pool.out.is_some())
     }
 
     /// Whether streams go on that were given up at their own deadline.

@@ -25,6 +25,8 @@ pub enum Next {
 struct Way {
     name: String,
     state: State,
+    /// Its last call failed.
+    failing: bool,
     told: bool,
 }
 
@@ -67,6 +69,7 @@ impl Ways {
                 .map(|spec| Way {
                     name: spec.name.clone(),
                     state: State::Trying,
+                    failing: false,
                     told: false,
                 })
                 .collect(),
@@ -94,7 +97,21 @@ impl Ways {
             && matches!(way.state, State::Trying | State::Slow)
         {
             way.state = State::Asked;
+            way.failing = false;
         }
+    }
+
+    /// A call to a pool ended.
+    pub fn called(&mut self, pool: &str, fine: bool) {
+        if let Some(way) = self.pools.iter_mut().find(|way| way.name == pool) {
+            way.failing = !fine;
+        }
+    }
+
+    /// Whether the pool's last call failed.
+    #[must_use]
+    pub fn is_failing(&self, pool: &str) -> bool {
+        self.pools.iter().any(|way| way.name == pool && way.failing)
     }
 
     /// Enough time has passed for a pool to agree.
@@ -245,6 +262,19 @@ mod tests {
         assert_eq!(ways.slow("consul"), [start("wall", "consul")]);
         assert_eq!(ways.resolved("consul", true), [LEFT]);
         assert_eq!(ways.resolved("wall", true), []);
+    }
+
+    #[test]
+    fn a_pool_fails_from_its_last_call_until_it_agrees() {
+        let mut ways = Ways::new(&[spec("consul")], &[stand_in("wall", None)]);
+        assert!(!ways.is_failing("consul"));
+        ways.called("consul", false);
+        assert!(ways.is_failing("consul") && !ways.is_failing("wall"));
+        ways.called("consul", true);
+        assert!(!ways.is_failing("consul"));
+        ways.called("consul", false);
+        ways.asked("consul");
+        assert!(!ways.is_failing("consul"));
     }
 
     #[test]

@@ -31,6 +31,14 @@ pub enum PoolErrorKind {
     Local,
 }
 
+impl PoolErrorKind {
+    /// Whether it may be over in a moment by itself: a registry that elects a leader, an agent that is started again.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Unreachable | Self::TimedOut)
+    }
+}
+
 impl PoolError {
     /// An error of `kind` with its cause, which must not contain a secret.
     pub fn new(kind: PoolErrorKind, source: impl Into<anyhow::Error>) -> Self {

@@ -75,13 +75,11 @@ pub fn plan(request: &Request, facts: &Facts) -> anyhow::Result<Plan> {
     write_paper(facts, &mut steps);
     remember(facts, &mut steps)?;
     let before = steps.len();
-    // The config that is written with an agent names it, and so takes the place of the default pools.
-    let stays = facts.configured || facts.agent.is_none();
     let layout = Layout {
         binary,
         targets: targets.clone(),
         writable: writable(&facts.settings),
-        firewall: stays && facts.settings.ways().any(|pool| pool.kind == "firewall"),
+        firewall: facts.settings.ways().any(|pool| pool.kind == "firewall"),
         hold,
     };
     write(
