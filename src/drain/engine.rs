@@ -18,7 +18,7 @@ use super::story::Story;
 use super::target::Target;
 use super::turn::Turn;
 use super::ways::Ways;
-use super::{Cause, Outcome, guard, target};
+use super::{Cause, Outcome, guard, leavers, target};
 use crate::config::Settings;
 use crate::evidence::Glance;
 use crate::evidence::probe::Kept;
@@ -151,7 +151,11 @@ pub fn run(
         deadline: Arc::new(RwLock::new(began + order.settings.deadline.shutdown)),
         alive: None,
         unresolved: 0,
-        ways: Ways::new(&order.settings.pools, &order.settings.stand_ins),
+        ways: Ways::new(
+            &order.settings.pools,
+            &order.settings.stand_ins,
+            leavers::refuses,
+        ),
         ports: Arc::new(OnceLock::new()),
         returns: RETURNS,
         draft: Draft::start(&order.state),
@@ -310,7 +314,8 @@ impl Engine<'_> {
         };
         let now = Instant::now();
         let pools = settings.pools.len();
-        let mut machine = Machine::new(now, self.end_at(), settings.settle, pools);
+        let mut machine = Machine::new(now, self.end_at(), settings.settle, pools)
+            .with_last_resort(self.ways.has_last_resort());
         let mut next_beat = now;
         let mut early = early.into_iter();
         let mut inputs = VecDeque::from([Input::Tick]);
@@ -323,6 +328,7 @@ impl Engine<'_> {
                         Action::Enter(phase) => self.say(Event::Phase { phase }),
                         Action::Look(depth) => self.ask(&looker, depth),
                         Action::StandIn => inputs.extend(self.traffic_goes_on()),
+                        Action::LastResort => inputs.extend(self.last_resort()),
                         Action::Recheck => inputs.extend(self.recheck()),
                         Action::Finish(outcome) => return outcome,
                     }

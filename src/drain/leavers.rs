@@ -25,6 +25,11 @@ const RECHECK: Duration = Duration::from_secs(1);
 /// What opens the way for a pool's thread, and for the one that gives it up.
 pub(super) type Gates = [Sender<Instant>; 2];
 
+/// Whether leaving by it turns traffic away. One that can't be made turns away nothing, and says so when it is begun.
+pub(super) fn refuses(spec: &PoolSpec) -> bool {
+    pools::build(spec).is_ok_and(|pool| pool.refuses())
+}
+
 impl Engine<'_> {
     /// Starts a thread a pool. Each reads what stands there, and then waits at its gate.
     pub(super) fn prepare(&mut self) -> Vec<Gates> {
@@ -123,6 +128,7 @@ impl Engine<'_> {
         for next in next {
             match next {
                 Next::Settled { left } => inputs.push(Input::PoolResolved { left }),
+                Next::More => inputs.push(Input::Joined { pools: 1 }),
                 Next::Start(name, pool) => {
                     self.order_note(format!("{pool} is not left: {name} stands in for it"));
                     self.begin(&name);
@@ -144,14 +150,29 @@ impl Engine<'_> {
 
     /// Traffic has not stopped within the settle. Where every pool says that it sends none, one of them does not do what it says.
     pub(super) fn traffic_goes_on(&mut self) -> Vec<Input> {
-        let Some(Next::Start(name, pool)) = self.ways.traffic_goes_on() else {
+        let next = self.ways.traffic_goes_on();
+        self.stand_in(next)
+    }
+
+    /// What was in flight is done, and traffic goes on.
+    pub(super) fn last_resort(&mut self) -> Vec<Input> {
+        let next = self.ways.last_resort();
+        self.stand_in(next)
+    }
+
+    fn stand_in(&mut self, next: Option<Next>) -> Vec<Input> {
+        let Some(Next::Start(name, pool)) = next else {
             return Vec::new();
         };
-        self.order_note(format!(
-            "traffic goes on although {pool} says that this host is out: {name} stands in for it"
-        ));
-        if self.order.settings.has_own_pools() {
-            self.story.went_on();
+        if self.ways.is_in_need(&pool) {
+            self.order_note(format!("{pool} is not left: {name} stands in for it"));
+        } else {
+            self.order_note(format!(
+                "traffic goes on although {pool} says that this host is out: {name} stands in for it"
+            ));
+            if self.order.settings.has_own_pools() {
+                self.story.went_on();
+            }
         }
         self.begin(&name);
         vec![Input::Joined { pools: 1 }]

@@ -33,7 +33,8 @@ pub enum Input {
         /// Whether it is known to send nothing more.
         left: bool,
     },
-    /// More pools are to be left: one stands in for another, or has to be left again. With none, the pools were asked and are left.
+    /// More pools are to be left: one stands in for another, or has to be left again; what becomes of them says how it is with all. With none, the
+    /// pools were asked and are left.
     Joined {
         /// How many.
         pools: usize,
@@ -75,6 +76,8 @@ pub enum Action {
     Look(Depth),
     /// Traffic has not stopped: whoever can stand in for a pool is to do so.
     StandIn,
+    /// Nothing more is in flight than what goes on arriving: whoever can turn it away is to do so.
+    LastResort,
     /// Ask the pools whether they are still left; [`Input::Joined`] answers.
     Recheck,
     /// It is over.
@@ -101,6 +104,8 @@ pub struct Machine {
     settle: Option<Settle>,
     settled_at: Option<Instant>,
     endless: bool,
+    /// Somebody can turn away what goes on arriving.
+    last_resort: bool,
     /// When the pools were asked whether they are still left, while they have not answered.
     asked: Option<Instant>,
     /// When they last did.
@@ -136,6 +141,7 @@ impl Machine {
             settle: None,
             settled_at: None,
             endless: false,
+            last_resort: false,
             asked: None,
             answered: None,
             looking: false,
@@ -143,6 +149,13 @@ impl Machine {
             next_whole: now,
             in_flight: InFlight::Unknown,
         }
+    }
+
+    /// With somebody who can turn away what goes on arriving, once what is in flight is done.
+    #[must_use]
+    pub fn with_last_resort(mut self, there_is: bool) -> Self {
+        self.last_resort = there_is;
+        self
     }
 
     /// What it is doing.
@@ -178,6 +191,7 @@ impl Machine {
                     // What they say now will be of another leaving.
                     self.answered = None;
                     self.pools_pending += pools;
+                    self.pools_left = true;
                     self.settle = None;
                     if self.phase != Phase::Leaving {
                         self.enter(Phase::Leaving, &mut actions);
@@ -258,6 +272,12 @@ impl Machine {
     }
 
     fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Leaving && self.pools_pending == 0 && self.turns_away_later() {
+            // A settle would wait for the end of what does not end yet.
+            self.settled_at = Some(now);
+            self.endless = true;
+            self.enter(Phase::Waiting, actions);
+        }
         if self.phase == Phase::Leaving && self.pools_pending == 0 {
             self.settle = Some(Settle::new(self.limits, now));
             self.enter(Phase::Settling, actions);
@@ -278,7 +298,13 @@ impl Machine {
                 actions.push(Action::StandIn);
             }
         }
-        if self.phase == Phase::Waiting && self.nothing_owed(now) && self.is_checked(now, actions) {
+        if self.phase == Phase::Waiting && self.is_time_for_the_last_resort(now) {
+            self.last_resort = false;
+            actions.push(Action::LastResort);
+        } else if self.phase == Phase::Waiting
+            && self.nothing_owed(now)
+            && self.is_checked(now, actions)
+        {
             actions.extend(self.finish(Outcome::Drained));
             return;
         }
@@ -314,6 +340,17 @@ impl Machine {
             }
             _ => false,
         }
+    }
+
+    /// Whether a pool is not left, and what it sends will be turned away.
+    fn turns_away_later(&self) -> bool {
+        self.last_resort && !self.pools_left
+    }
+
+    /// What was in flight is done, or there is just enough time left to see an end of what arrives.
+    fn is_time_for_the_last_resort(&self, now: Instant) -> bool {
+        let is_late = now + self.limits.max >= self.deadline;
+        self.last_resort && self.endless && (self.nothing_owed(now) || is_late)
     }
 
     /// Whether the pools have just said that they are still left, or don't say; asks them otherwise.

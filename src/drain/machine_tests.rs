@@ -245,6 +245,56 @@ fn traffic_that_goes_on_calls_for_a_stand_in() {
     assert_eq!(story.done, Some(Outcome::Drained));
 }
 
+/// What is done with a last resort at hand, where traffic of `ms` age is always in flight from the moment of `owed` on.
+fn resort(story: &mut Story, from: u64, until: u64, owed: impl Fn(u64) -> u64) -> Option<u64> {
+    (from..=until).step_by(500).find(|ms| {
+        let actions = story.at(*ms, whole(1, true, owed(*ms)));
+        actions.contains(&Action::LastResort)
+    })
+}
+
+#[test]
+fn what_can_not_be_left_is_served_until_what_is_in_flight_is_done_and_then_turned_away() {
+    let mut story = Story::new(1);
+    story.machine = story.machine.with_last_resort(true);
+    let actions = story.at(1000, Input::PoolResolved { left: false });
+    assert!(
+        actions.contains(&Action::Enter(Phase::Waiting)),
+        "no settle: {actions:?}"
+    );
+    // One long request until 9 s; after that only ever new ones.
+    let oldest = |ms: u64| if ms < 9000 { ms } else { 300 };
+    assert_eq!(resort(&mut story, 1000, 30_000, oldest), Some(9000));
+    story.at(9000, Input::Joined { pools: 1 });
+    story.at(9100, Input::PoolResolved { left: true });
+    assert_eq!(story.machine.phase(), Phase::Settling);
+    for ms in [10_000, 10_200, 10_300] {
+        story.at(ms, whole(0, false, 0));
+    }
+    assert_eq!(story.done, Some(Outcome::Drained));
+}
+
+#[test]
+fn the_last_resort_leaves_time_to_see_what_comes_of_it_and_is_none_where_nobody_can() {
+    let mut story = Story::new(1);
+    story.machine = story.machine.with_last_resort(true);
+    story.at(1000, Input::PoolResolved { left: false });
+    assert_eq!(resort(&mut story, 1000, 59_000, |ms| ms), Some(40_000));
+    // Nobody could: what is owed is waited for as before.
+    assert_eq!(resort(&mut story, 40_500, 50_000, |ms| ms), None);
+    story.at(50_500, whole(1, true, 100));
+    assert_eq!(story.done, Some(Outcome::Drained));
+}
+
+#[test]
+fn traffic_that_goes_on_though_every_pool_is_left_is_turned_away_once_what_is_owed_is_done() {
+    let mut story = Story::new(1);
+    story.machine = story.machine.with_last_resort(true);
+    story.at(0, Input::PoolResolved { left: true });
+    let oldest = |ms: u64| if ms < 25_000 { ms } else { 300 };
+    assert_eq!(resort(&mut story, 0, 40_000, oldest), Some(25_000));
+}
+
 #[test]
 fn skip_and_abort_end_it_at_once_and_nothing_happens_afterwards() {
     for (input, outcome) in [

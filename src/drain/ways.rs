@@ -1,4 +1,7 @@
 //! Which pools are left, and who stands in for those that can't be. Pure.
+//!
+//! A stand-in that has traffic sent elsewhere begins at once. One that turns it away is a last resort: what arrives while requests are in flight
+//! anyway can be served.
 
 use crate::config::{PoolSpec, StandIn};
 
@@ -14,6 +17,8 @@ pub struct Ways {
 pub enum Next {
     /// Leave by the stand-in of this name, for the pool of the second.
     Start(String, String),
+    /// One that was given up is being left after all.
+    More,
     /// One pool is done with: nothing more comes by it, or it is given up.
     Settled {
         /// Whether nothing more is known to come.
@@ -27,6 +32,8 @@ struct Way {
     state: State,
     /// Its last call failed.
     failing: bool,
+    /// It had been left, and is being left once more: what comes of it says how it is with all.
+    again: bool,
     told: bool,
 }
 
@@ -47,9 +54,17 @@ enum State {
 struct Standby {
     name: String,
     covers: Option<Vec<String>>,
+    refuses: bool,
     state: State,
     /// Started because traffic went on: it counts by itself.
     counts: bool,
+}
+
+impl Way {
+    /// It could not be left, or not yet.
+    fn is_in_need(&self) -> bool {
+        matches!(self.state, State::Failed | State::Slow)
+    }
 }
 
 impl Standby {
@@ -60,9 +75,13 @@ impl Standby {
 }
 
 impl Ways {
-    /// All of `pools` are to be left; `stand_ins` in the order in which they are preferred.
+    /// All of `pools` are to be left; `stand_ins` in the order in which they are preferred. `refuses` tells those that turn traffic away.
     #[must_use]
-    pub fn new(pools: &[PoolSpec], stand_ins: &[StandIn]) -> Self {
+    pub fn new(
+        pools: &[PoolSpec],
+        stand_ins: &[StandIn],
+        refuses: impl Fn(&PoolSpec) -> bool,
+    ) -> Self {
         Self {
             pools: pools
                 .iter()
@@ -70,6 +89,7 @@ impl Ways {
                     name: spec.name.clone(),
                     state: State::Trying,
                     failing: false,
+                    again: false,
                     told: false,
                 })
                 .collect(),
@@ -78,11 +98,18 @@ impl Ways {
                 .map(|one| Standby {
                     name: one.pool.name.clone(),
                     covers: one.covers.clone(),
+                    refuses: refuses(&one.pool),
                     state: State::Idle,
                     counts: false,
                 })
                 .collect(),
         }
+    }
+
+    /// Whether somebody could turn traffic away in the end.
+    #[must_use]
+    pub fn has_last_resort(&self) -> bool {
+        self.stand_ins.iter().any(|one| one.refuses)
     }
 
     /// Whether somebody would stand in for the pool.
@@ -131,19 +158,35 @@ impl Ways {
         if let Some(one) = self.stand_ins.iter_mut().find(|one| one.name == name) {
             one.state = state;
             if std::mem::take(&mut one.counts) {
+                let left = left && self.all_well();
                 next.push(Next::Settled { left });
             }
         } else if let Some(way) = self.pools.iter_mut().find(|way| way.name == name) {
+            let was_given_up = way.told && way.state == State::Slow;
             way.state = state;
+            if was_given_up && left {
+                let left = self.all_well();
+                next.extend([Next::More, Next::Settled { left }]);
+            }
         }
         next.extend(self.review());
         next
+    }
+
+    /// Whether no pool sends traffic here, as far as is known: each is left, or is stood in for.
+    fn all_well(&self) -> bool {
+        self.pools.iter().all(|way| {
+            let covering = self.stand_ins.iter().filter(|one| one.covers(&way.name));
+            let mut left = covering.filter(|one| one.state == State::Left);
+            !way.is_in_need() || left.next().is_some()
+        })
     }
 
     /// A pool that had been left takes traffic again, and is being left once more.
     pub fn again(&mut self, name: &str) {
         if let Some(way) = self.pools.iter_mut().find(|way| way.name == name) {
             way.state = State::Trying;
+            way.again = true;
             way.told = false;
         } else if let Some(one) = self.stand_ins.iter_mut().find(|one| one.name == name) {
             one.state = State::Trying;
@@ -153,15 +196,39 @@ impl Ways {
 
     /// Traffic goes on although every pool says that it sends none: the next stand-in, if there is one for any of them.
     pub fn traffic_goes_on(&mut self) -> Option<Next> {
+        self.next(|one| !one.refuses, |_| true)
+    }
+
+    /// What is in flight is done, and traffic goes on: whoever can turn it away; for a pool that could not be left, if there is one.
+    pub fn last_resort(&mut self) -> Option<Next> {
+        self.next(|one| one.refuses, Way::is_in_need)
+            .or_else(|| self.next(|one| one.refuses, |_| true))
+    }
+
+    /// Whether a pool could not be left, or not yet.
+    #[must_use]
+    pub fn is_in_need(&self, pool: &str) -> bool {
+        self.pools
+            .iter()
+            .any(|way| way.name == pool && way.is_in_need())
+    }
+
+    /// The next stand-in of those, for one of these pools; it counts as one more to be left.
+    fn next(
+        &mut self,
+        those: impl Fn(&Standby) -> bool,
+        these: impl Fn(&Way) -> bool,
+    ) -> Option<Next> {
         let pools = &self.pools;
-        let fits = |one: &&mut Standby| {
-            one.state == State::Idle && pools.iter().any(|p| one.covers(&p.name))
-        };
-        let one = self.stand_ins.iter_mut().find(fits)?;
+        let covered = |one: &Standby| pools.iter().find(|way| these(way) && one.covers(&way.name));
+        let mut idle = self
+            .stand_ins
+            .iter_mut()
+            .filter(|one| one.state == State::Idle && those(one));
+        let (one, way) = idle.find_map(|one| covered(one).map(|way| (one, way)))?;
         one.state = State::Trying;
         one.counts = true;
-        let covered = pools.iter().find(|pool| one.covers(&pool.name))?;
-        Some(Next::Start(one.name.clone(), covered.name.clone()))
+        Some(Next::Start(one.name.clone(), way.name.clone()))
     }
 
     /// The pools and stand-ins that are left.
@@ -176,16 +243,20 @@ impl Ways {
 
     fn review(&mut self) -> Vec<Next> {
         let mut next = Vec::new();
+        let all_well = self.all_well();
         for way in self.pools.iter_mut().filter(|way| !way.told) {
             let settled = match way.state {
-                State::Left => Some(true),
+                State::Left => Some(!way.again || all_well),
                 State::Failed | State::Slow => {
                     let given_up = way.state == State::Failed;
                     let mut covering = self
                         .stand_ins
                         .iter_mut()
-                        .filter(|one| one.covers(&way.name) && one.state != State::Failed);
-                    match covering.next() {
+                        .filter(|one| one.covers(&way.name) && one.state != State::Failed)
+                        .peekable();
+                    // Those that turn traffic away come last, and wait for their time.
+                    let later = covering.peek().is_some();
+                    match covering.find(|one| !one.refuses) {
                         Some(one) if one.state == State::Left => Some(true),
                         Some(one) => {
                             if one.state == State::Idle {
@@ -194,7 +265,7 @@ impl Ways {
                             }
                             None
                         }
-                        None => given_up.then_some(false),
+                        None => (given_up || later).then_some(false),
                     }
                 }
                 State::Idle | State::Trying | State::Asked => None,
@@ -236,13 +307,17 @@ mod tests {
         Next::Start(name.to_owned(), pool.to_owned())
     }
 
+    fn made(pools: &[PoolSpec], stand_ins: &[StandIn]) -> Ways {
+        Ways::new(pools, stand_ins, |spec| spec.name == "door")
+    }
+
     const LEFT: Next = Next::Settled { left: true };
     const GIVEN_UP: Next = Next::Settled { left: false };
 
     #[test]
     fn a_dead_registry_is_stood_in_for_in_order_of_preference() {
         let stand_ins = [stand_in("file", Some(&["consul"])), stand_in("wall", None)];
-        let mut ways = Ways::new(&[spec("consul"), spec("edge")], &stand_ins);
+        let mut ways = made(&[spec("consul"), spec("edge")], &stand_ins);
         assert_eq!(ways.slow("consul"), [start("file", "consul")]);
         assert_eq!(ways.resolved("edge", true), [LEFT]);
         assert_eq!(ways.resolved("consul", false), []);
@@ -254,11 +329,11 @@ mod tests {
     #[test]
     fn a_pool_that_recovers_needs_no_stand_in_and_one_that_agreed_is_not_slow() {
         let stand_ins = [stand_in("wall", None)];
-        let mut ways = Ways::new(&[spec("consul")], &stand_ins);
+        let mut ways = made(&[spec("consul")], &stand_ins);
         ways.asked("consul");
         assert_eq!(ways.slow("consul"), []);
         assert_eq!(ways.resolved("consul", true), [LEFT]);
-        let mut ways = Ways::new(&[spec("consul")], &stand_ins);
+        let mut ways = made(&[spec("consul")], &stand_ins);
         assert_eq!(ways.slow("consul"), [start("wall", "consul")]);
         assert_eq!(ways.resolved("consul", true), [LEFT]);
         assert_eq!(ways.resolved("wall", true), []);
@@ -266,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_pool_fails_from_its_last_call_until_it_agrees() {
-        let mut ways = Ways::new(&[spec("consul")], &[stand_in("wall", None)]);
+        let mut ways = made(&[spec("consul")], &[stand_in("wall", None)]);
         assert!(!ways.is_failing("consul"));
         ways.called("consul", false);
         assert!(ways.is_failing("consul") && !ways.is_failing("wall"));
@@ -278,22 +353,58 @@ mod tests {
     }
 
     #[test]
+    fn who_turns_traffic_away_waits_for_its_time() {
+        let stand_ins = [stand_in("door", None), stand_in("file", Some(&["edge"]))];
+        let mut ways = made(&[spec("consul"), spec("edge")], &stand_ins);
+        assert!(ways.has_last_resort());
+        assert_eq!(ways.slow("consul"), [GIVEN_UP]);
+        // Another way out comes first, wherever it is named.
+        assert_eq!(ways.resolved("edge", false), [start("file", "edge")]);
+        assert_eq!(ways.resolved("file", false), [GIVEN_UP]);
+        assert_eq!(ways.traffic_goes_on(), None);
+        assert_eq!(ways.last_resort(), Some(start("door", "consul")));
+        assert_eq!(ways.last_resort(), None);
+        assert_eq!(ways.resolved("door", true), [LEFT]);
+        assert_eq!(ways.resolved("consul", false), []);
+    }
+
+    #[test]
+    fn one_that_is_left_after_it_was_given_up_is_settled_again() {
+        let mut ways = made(&[spec("consul"), spec("edge")], &[stand_in("door", None)]);
+        assert_eq!(ways.slow("consul"), [GIVEN_UP]);
+        assert_eq!(ways.resolved("edge", true), [LEFT]);
+        assert_eq!(ways.resolved("consul", true), [Next::More, LEFT]);
+        // Should it turn out not to be true.
+        assert_eq!(ways.last_resort(), Some(start("door", "consul")));
+        assert!(!ways.is_in_need("consul"));
+    }
+
+    #[test]
+    fn what_somebody_puts_back_does_not_make_good_what_failed_beside_it() {
+        let mut ways = made(&[spec("consul"), spec("edge")], &[]);
+        assert_eq!(ways.resolved("consul", false), [GIVEN_UP]);
+        assert_eq!(ways.resolved("edge", true), [LEFT]);
+        ways.again("edge");
+        assert_eq!(ways.resolved("edge", true), [GIVEN_UP]);
+    }
+
+    #[test]
     fn without_a_stand_in_it_is_given_up() {
-        let mut ways = Ways::new(&[spec("consul")], &[stand_in("file", Some(&["edge"]))]);
+        let mut ways = made(&[spec("consul")], &[stand_in("file", Some(&["edge"]))]);
         assert_eq!(ways.slow("consul"), []);
         assert_eq!(ways.resolved("consul", false), [GIVEN_UP]);
     }
 
     #[test]
     fn a_pool_that_does_nothing_is_stood_in_for_once() {
-        let mut ways = Ways::new(&[spec("file")], &[stand_in("wall", Some(&["file"]))]);
+        let mut ways = made(&[spec("file")], &[stand_in("wall", Some(&["file"]))]);
         assert_eq!(ways.resolved("file", true), [LEFT]);
         assert_eq!(ways.traffic_goes_on(), Some(start("wall", "file")));
         assert_eq!(ways.traffic_goes_on(), None);
         assert_eq!(ways.resolved("wall", true), [LEFT]);
         ways.again("file");
         assert_eq!(ways.resolved("file", true), [LEFT]);
-        let mut others = Ways::new(&[spec("edge")], &[stand_in("wall", Some(&["file"]))]);
+        let mut others = made(&[spec("edge")], &[stand_in("wall", Some(&["file"]))]);
         assert_eq!(others.traffic_goes_on(), None);
     }
 
@@ -307,7 +418,7 @@ mod tests {
             let names: Vec<String> = (0..ends.len()).map(|n| format!("p{n}")).collect();
             let specs: Vec<PoolSpec> = names.iter().map(|name| spec(name)).collect();
             let stand_ins: Vec<StandIn> = (0..walls.len()).map(|n| stand_in(&format!("s{n}"), None)).collect();
-            let mut ways = Ways::new(&specs, &stand_ins);
+            let mut ways = made(&specs, &stand_ins);
             let mut todo = Vec::new();
             for (name, (slow, _)) in names.iter().zip(&ends) {
                 if *slow {
@@ -322,6 +433,7 @@ mod tests {
             while let Some(next) = todo.pop() {
                 match next {
                     Next::Settled { left } => told.push(left),
+                    Next::More => prop_assert!(false, "none was given up before"),
                     Next::Start(name, _) => {
                         let left = walls[name[1..].parse::<usize>().unwrap()];
                         any_left |= left;

@@ -203,6 +203,10 @@ impl Pool for Firewall {
         self.ports.is_empty().then_some(&mut self.ports)
     }
 
+    fn refuses(&self) -> bool {
+        true
+    }
+
     fn health(&self, _cx: &Context, _before: &Value) -> Result<Health, PoolError> {
         Ok(Health::Passing)
     }

@@ -75,6 +75,12 @@ pub trait Pool: Send + Sync {
         None
     }
 
+    /// Whether leaving it turns new traffic away, instead of having it sent elsewhere: as a stand-in it comes last then, when what is in flight is
+    /// done. What arrives until then is served.
+    fn refuses(&self) -> bool {
+        false
+    }
+
     /// How many others the pool would still send traffic once this host has left, by what it knows now. Reads only.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -16,7 +17,7 @@ pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 pub(crate) const REGION: &str = "eu-central-1";
 /// What its role signs with; never to be told.
 pub(crate) const SECRET: &str = "5ec4e700-dead-4000-8000-00000000beef";
-const KEY: &str = "ASIA5ec4e700";
+const KEY: &str = "ASIA5ec4e7";
 const TOKEN: &str = "5ec4e700-metadata";
 
 /// A target's id and port.
@@ -29,6 +30,10 @@ pub(crate) struct AwsFake {
     groups: Arc<Mutex<BTreeMap<String, BTreeMap<Id, &'static str>>>>,
     /// Whether the instance has a role.
     roles: Arc<Mutex<bool>>,
+    /// How often the role's credentials have ended and others taken their place.
+    session: Arc<AtomicU32>,
+    /// So many of the next calls are too many.
+    throttled: Arc<AtomicU32>,
 }
 
 pub(crate) fn arn(name: &str) -> String {
@@ -46,6 +51,7 @@ impl AwsFake {
             address: format!("http://{}", listener.local_addr().unwrap()),
             groups: Arc::new(Mutex::new(groups.collect())),
             roles: Arc::new(Mutex::new(true)),
+            ..Self::default()
         };
         let server = fake.clone();
         thread::spawn(move || {
@@ -64,6 +70,25 @@ impl AwsFake {
     /// Whether the instance has a role from now on.
     pub(crate) fn give_role(&self, given: bool) {
         *self.roles.lock().unwrap() = given;
+    }
+
+    /// What was handed out so far ends.
+    pub(crate) fn end_session(&self) {
+        self.session.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The next calls are refused as too many.
+    pub(crate) fn throttle(&self, calls: u32) {
+        self.throttled.store(calls, Ordering::Relaxed);
+    }
+
+    /// The key and the session token of now.
+    fn credentials(&self) -> (String, String) {
+        let session = self.session.load(Ordering::Relaxed);
+        (
+            format!("{KEY}{session:02}"),
+            format!("{SECRET}-token-{session}"),
+        )
     }
 
     pub(crate) fn targets(&self, group: &str) -> BTreeMap<Id, &'static str> {
@@ -132,13 +157,14 @@ impl AwsFake {
         }
         let roles = "iam/security-credentials/";
         let has_role = *self.roles.lock().unwrap();
+        let (key, session) = self.credentials();
         let answer = match path.strip_prefix("/latest/meta-data/").unwrap_or_default() {
             "instance-id" => INSTANCE.to_owned(),
             "local-ipv4" => "10.0.1.7".to_owned(),
             "placement/region" => REGION.to_owned(),
             path if path == roles && has_role => "drainer".to_owned(),
             path if path == format!("{roles}drainer") && has_role => format!(
-                r#"{{"Code":"Success","AccessKeyId":"{KEY}","SecretAccessKey":"{SECRET}","Token":"{SECRET}-token"}}"#
+                r#"{{"Code":"Success","AccessKeyId":"{key}","SecretAccessKey":"{SECRET}","Token":"{session}"}}"#
             ),
             _ => return (404, "<html>not found</html>".to_owned()),
         };
@@ -165,10 +191,21 @@ impl AwsFake {
             )
         };
         let scope = format!("/{REGION}/elasticloadbalancing/aws4_request");
-        if !signed.contains(&KEY.to_lowercase())
-            || !signed.contains(&scope)
-            || token != Some(&format!("{SECRET}-token"))
-        {
+        let (key, session) = self.credentials();
+        let throttled = self.throttled.load(Ordering::Relaxed);
+        if throttled > 0 {
+            self.throttled.store(throttled - 1, Ordering::Relaxed);
+            return error(400, "Throttling", "Rate exceeded");
+        }
+        let is_ours = signed.contains(&KEY.to_lowercase()) && signed.contains(&scope);
+        if is_ours && token.is_some_and(|token| token.starts_with(SECRET) && token != session) {
+            return error(
+                403,
+                "ExpiredToken",
+                "The security token included in the request is expired",
+            );
+        }
+        if !is_ours || !signed.contains(&key.to_lowercase()) || token != Some(&session) {
             // It repeats what it got, as the real one does.
             return error(
                 403,

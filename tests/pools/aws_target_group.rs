@@ -317,6 +317,53 @@ fn a_role_that_is_missing_is_refused_and_what_comes_back_is_never_told() {
 }
 
 #[test]
+fn a_session_that_ends_between_leave_and_rejoin_is_followed_by_the_next_one() {
+    let (fake, dir, mut settings) = draining();
+    let pool = pool("aws-target-group", settings.clone());
+    let cx = || cx(dir.path());
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    fake.end_session();
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::Out);
+    fake.end_session();
+    // As another process finds it, after a reboot.
+    let pool = crate::support::pool("aws-target-group", settings.clone());
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::In);
+    // One that somebody wrote down does not last.
+    let text = format!(
+        "[default]\naws_access_key_id=ASIA5ec4e702\naws_secret_access_key={SECRET}\naws_session_token={SECRET}-token-2\n"
+    );
+    fs::write(dir.path().join("aws"), text).unwrap();
+    settings["credentials_file"] = "/aws".into();
+    let pool = crate::support::pool("aws-target-group", settings);
+    let before = pool.prepare(&cx()).unwrap();
+    fake.end_session();
+    let error = pool.leave(&cx(), &before).unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::Refused);
+    assert!(said(&error, SECRET).contains("ExpiredToken"), "{error}");
+}
+
+#[test]
+fn too_many_calls_are_worth_another_try() {
+    let (fake, dir, settings) = draining();
+    let pool = pool("aws-target-group", settings);
+    let before = pool.prepare(&cx(dir.path())).unwrap();
+    fake.throttle(1);
+    let error = pool.leave(&cx(dir.path()), &before).unwrap_err();
+    assert!(error.kind().may_pass(), "{error}");
+    assert!(error.to_string().contains("Throttling"), "{error}");
+    pool.leave(&cx(dir.path()), &before).unwrap();
+    assert_eq!(pool.status(&cx(dir.path())).unwrap(), Membership::Out);
+    fake.throttle(1);
+    assert!(pool.rejoin(&cx(dir.path()), &before).is_err());
+    assert_eq!(
+        pool.rejoin(&cx(dir.path()), &before).unwrap(),
+        Rejoined::Restored
+    );
+}
+
+#[test]
 fn a_wrong_key_is_refused_by_a_server_that_checks_signatures() {
     let Some(moto) = Moto::start() else {
         return;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use drainctl::pools::{KINDS, Membership, Rejoined};
-use serde_json::Value;
+use drainctl::pools::{KINDS, Membership, PoolErrorKind, Rejoined};
+use serde_json::{Value, json};
 
 use crate::support::{becomes, cx, pool};
 use crate::{aws_target_group, command, consul, envoy, firewall, haproxy, health_file, http};
@@ -90,6 +90,10 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("a mark that is gone is fine", a_mark_that_is_gone_is_fine),
     ("a rejoin without a leave", a_rejoin_without_a_leave),
     ("a receipt of version 0.1", a_receipt_of_version_0_1),
+    (
+        "a receipt of a later version, and ones that are damaged",
+        other_receipts,
+    ),
     ("a restart in between", a_restart_in_between),
     ("a receipt that was lost", a_receipt_that_was_lost),
 ];
@@ -198,6 +202,49 @@ fn a_receipt_of_version_0_1(kind: &str, fixture: &mut dyn Fixture) {
     becomes(pool.as_ref(), dir, Membership::Out);
     let rejoined = pool.rejoin(&cx(dir), &receipt["before"]).unwrap();
     assert_eq!(rejoined, Rejoined::Restored);
+    becomes(pool.as_ref(), dir, Membership::In);
+}
+
+fn other_receipts(kind: &str, fixture: &mut dyn Fixture) {
+    let pool = pool(kind, fixture.settings());
+    let dir = fixture.dir();
+    let clean = fixture.state();
+    let before = pool.prepare(&cx(dir)).unwrap();
+    pool.leave(&cx(dir), &before).unwrap();
+    let out = fixture.state();
+    // What `command` keeps is for its program to judge.
+    if kind == "command" {
+        pool.rejoin(&cx(dir), &before).unwrap();
+    } else {
+        for damaged in [Value::Null, "text".into(), json!([]), json!([[]]), json!(7)] {
+            let error = pool.rejoin(&cx(dir), &damaged).unwrap_err();
+            assert_eq!(error.kind(), PoolErrorKind::Local, "{damaged}: {error}");
+            assert!(error.to_string().contains("receipt"), "{damaged}: {error}");
+            assert!(pool.leave(&cx(dir), &damaged).is_err(), "{damaged}");
+            assert_eq!(fixture.state(), out, "{damaged}");
+        }
+        // A part of it is missing: an error, or what is left of it is undone; nothing else is.
+        for key in before.as_object().unwrap().keys() {
+            let mut cut = before.clone();
+            cut.as_object_mut().unwrap().remove(key);
+            match pool.rejoin(&cx(dir), &cut) {
+                Err(error) => assert_eq!(error.kind(), PoolErrorKind::Local, "{key}: {error}"),
+                Ok(Rejoined::LeftAlone(_)) => assert_eq!(fixture.state(), out, "without {key}"),
+                Ok(Rejoined::Restored) => assert_eq!(fixture.state(), clean, "without {key}"),
+            }
+        }
+        let mut later = before.clone();
+        let mut place = &mut later;
+        if kind == "health-file" {
+            // One of several things: what is known of it lies one deeper.
+            place = place.as_object_mut().unwrap().values_mut().next().unwrap();
+        }
+        if place.is_object() {
+            place["of a later version"] = json!({ "more": [1] });
+        }
+        assert_eq!(pool.rejoin(&cx(dir), &later).unwrap(), Rejoined::Restored);
+    }
+    assert_eq!(fixture.state(), clean);
     becomes(pool.as_ref(), dir, Membership::In);
 }
 

@@ -172,7 +172,7 @@ fn a_token_that_is_not_taken_is_refused_and_never_told() {
         return;
     };
     let pool = pool("consul", settings);
-    let before = json!({ "mark": "drainctl: draining this host (x, 1)" });
+    let before = json!({ "mark": "drainctl: draining this host (x, 1)", "services": {} });
     let unknown = "0badf00d-0000-4000-8000-000000000004";
     use_token(&dir, unknown);
     let cx = || cx(dir.path());

@@ -9,7 +9,7 @@ use drainctl::world::{Deadline, Root};
 use serde_json::{Value, json};
 
 use crate::bad_server::{Answer, BadServer};
-use crate::support::{GENEROUS, pool, said};
+use crate::support::{GENEROUS, eventually, pool, said};
 
 /// What must never be told.
 const SECRET: &str = "5ec4e700-dead-4000-8000-00000000beef";
@@ -111,19 +111,53 @@ fn every_misbehaviour_is_an_error_of_its_kind_by_the_deadline_without_a_secret()
         std::fs::write(dir.path().join(file), text).unwrap();
     }
     let mut wrong = Vec::new();
+    let mut matrix = String::new();
     for kind in KINDS.iter().map(|kind| kind.name) {
         let remotes = remotes(kind).ok_or(format!("nobody says how {kind} reaches its server"));
         for remote in remotes.unwrap() {
-            misbehave(kind, &remote, dir.path(), &mut wrong);
+            let tried = misbehave(kind, &remote, dir.path(), &mut wrong);
+            let of_all: &[&str] = if remote.is_lines {
+                // Nothing of HTTP, and no TLS.
+                FAULTS.strip_suffix(&["wrong certificate"]).unwrap()
+            } else {
+                FAULTS
+            };
+            assert_eq!(tried, of_all, "{kind}: each of them");
+            matrix += &format!("{kind}: {}\n", tried.join(", "));
         }
     }
+    println!("{matrix}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn misbehave(kind: &str, remote: &Remote, dir: &Path, wrong: &mut Vec<String>) {
+/// What a server may do, each tried with each call of each pool that has a server.
+const FAULTS: &[&str] = &[
+    "closes",
+    "hangs",
+    "trickles bytes",
+    "resets",
+    "garbage",
+    "floods",
+    "redirects",
+    "agrees with anything",
+    "403",
+    "500",
+    "429",
+    "wrong certificate",
+];
+
+/// The faults that were met.
+fn misbehave(
+    kind: &str,
+    remote: &Remote,
+    dir: &Path,
+    wrong: &mut Vec<String>,
+) -> Vec<&'static str> {
     use PoolErrorKind::{BadAnswer, Refused, TimedOut, Unreachable};
     let trap = BadServer::start(Answer::Echo(200));
     let garbage = Answer::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec());
+    let status = |kind| if remote.is_lines { BadAnswer } else { kind };
+    let mut tried = Vec::new();
     for (answer, wanted) in [
         (Answer::Raw(Vec::new()), Unreachable),
         (Answer::Hang, TimedOut),
@@ -133,32 +167,20 @@ fn misbehave(kind: &str, remote: &Remote, dir: &Path, wrong: &mut Vec<String>) {
         (Answer::Flood, BadAnswer),
         (Answer::Redirect(trap.address().to_owned()), BadAnswer),
         (Answer::Echo(200), BadAnswer),
-        (
-            Answer::Echo(403),
-            if remote.is_lines { BadAnswer } else { Refused },
-        ),
-        (
-            Answer::Echo(500),
-            if remote.is_lines {
-                BadAnswer
-            } else {
-                Unreachable
-            },
-        ),
-        (
-            Answer::Echo(429),
-            if remote.is_lines {
-                BadAnswer
-            } else {
-                Unreachable
-            },
-        ),
+        (Answer::Echo(403), status(Refused)),
+        (Answer::Echo(500), status(Unreachable)),
+        (Answer::Echo(429), status(Unreachable)),
     ] {
         let server = BadServer::start(answer.clone());
-        let what = format!("{kind}: {answer:.60?}");
+        let fault = FAULTS[tried.len()];
+        let what = format!("{kind}: {fault}");
         wrong.extend(unlike(kind, remote, &server, wanted, dir).map(|is| format!("{what}: {is}")));
-        assert!(server.asked() > 0, "{what} was never tried");
+        // It is counted after the answer.
+        eventually(&format!("{what} was met by each verb"), || {
+            server.asked() >= 4
+        });
         assert_eq!(trap.asked(), 0, "{what} was followed");
+        tried.push(fault);
     }
     if !remote.is_lines {
         let server = BadServer::impostor();
@@ -167,7 +189,9 @@ fn misbehave(kind: &str, remote: &Remote, dir: &Path, wrong: &mut Vec<String>) {
             unlike(kind, remote, &server, BadAnswer, dir).map(|is| format!("{what}: {is}")),
         );
         assert_eq!(server.asked(), 0, "{what} was told something");
+        tried.push(FAULTS[tried.len()]);
     }
+    tried
 }
 
 /// The calls that do not fail with `wanted`. `health` may succeed: some pools check nothing.

@@ -175,13 +175,76 @@ fn a_socket_without_the_right_is_refused_and_the_remedy_named() {
     let Some((dir, process, mut settings)) = one("web/app1") else {
         return;
     };
-    settings["socket"] = process.operator().into();
+    for socket in [&process.operator(), "/one.user"] {
+        settings["socket"] = socket.into();
+        let pool = pool("haproxy", settings.clone());
+        let before = pool.prepare(&cx(dir.path())).unwrap();
+        let error = pool.leave(&cx(dir.path()), &before).unwrap_err();
+        assert_eq!(error.kind(), PoolErrorKind::Refused);
+        assert!(error.to_string().contains("level admin"), "{error}");
+        assert_eq!(pool.status(&cx(dir.path())).unwrap(), Membership::In);
+    }
+}
+
+#[test]
+fn a_server_that_follows_another_ones_checks_is_drained_by_itself_and_with_it() {
+    let Some((dir, process, settings)) = one("follow/app1") else {
+        return;
+    };
     let pool = pool("haproxy", settings);
-    let before = pool.prepare(&cx(dir.path())).unwrap();
-    let error = pool.leave(&cx(dir.path()), &before).unwrap_err();
-    assert_eq!(error.kind(), PoolErrorKind::Refused);
-    assert!(error.to_string().contains("level admin"), "{error}");
-    assert_eq!(pool.status(&cx(dir.path())).unwrap(), Membership::In);
+    let cx = || cx(dir.path());
+    let _listener = TcpListener::bind(("127.0.0.1", process.app2)).unwrap();
+    becomes(pool.as_ref(), dir.path(), Membership::In);
+    let clean = process.states();
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::Out);
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    assert_eq!(process.states(), clean);
+    // Out with the one that it follows, which somebody has taken out: nothing of ours to undo there.
+    for state in ["drain", "maint"] {
+        process.ask(&format!("set server web/app2 state {state}"));
+        assert_eq!(pool.status(&cx()).unwrap(), Membership::Out, "{state}");
+        let before = pool.prepare(&cx()).unwrap();
+        pool.leave(&cx(), &before).unwrap();
+        assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+        assert!(process.ask("show servers state web").contains(" app2 "));
+        assert_eq!(pool.status(&cx()).unwrap(), Membership::Out, "{state}");
+        process.ask("set server web/app2 state ready");
+        becomes(pool.as_ref(), dir.path(), Membership::In);
+        assert_eq!(process.states(), clean);
+    }
+}
+
+#[test]
+fn a_server_that_was_added_while_haproxy_runs_is_one_like_any_other() {
+    let Some((dir, process, settings)) = one("fleet/late") else {
+        return;
+    };
+    let pool = pool("haproxy", settings);
+    let cx = || cx(dir.path());
+    let add = || {
+        process.ask("add server fleet/late 127.0.0.1:1");
+        process.ask("enable server fleet/late");
+        assert_eq!(pool.status(&cx()).unwrap(), Membership::In);
+    };
+    assert_eq!(
+        pool.prepare(&cx()).unwrap_err().kind(),
+        PoolErrorKind::NotMember
+    );
+    add();
+    let before = pool.prepare(&cx()).unwrap();
+    pool.leave(&cx(), &before).unwrap();
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::Out);
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    assert_eq!(pool.status(&cx()).unwrap(), Membership::In);
+    // Whoever deploys takes it away while it is out, and adds it anew.
+    pool.leave(&cx(), &before).unwrap();
+    process.ask("set server fleet/late state maint");
+    let gone = process.ask("del server fleet/late");
+    assert!(gone.contains("deleted"), "{gone}");
+    assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    add();
 }
 
 #[test]
@@ -346,6 +409,10 @@ fn settings_are_checked_with_their_lines() {
             "text:2: servers: must be \"backend/server\"",
         ),
         (
+            "servers = [\"a/b/c\"]",
+            "text:1: servers: must be \"backend/server\"",
+        ),
+        (
             "servers = [\"a/b\"]\nsocket = \"admin.sock\"",
             "text:2: socket: must be the absolute path of a socket, or host:port",
         ),
@@ -385,6 +452,8 @@ fn who_is_out_and_the_level_of_a_socket_are_told() {
         pool.missing_rights(&cx(dir.path())).unwrap()
     };
     assert!(missing("/one.sock").is_empty());
-    let told = missing(&process.operator());
-    assert!(told[0].contains("level admin"), "{told:?}");
+    for socket in [&process.operator(), "/one.user"] {
+        let told = missing(socket);
+        assert!(told[0].contains("level admin"), "{told:?}");
+    }
 }

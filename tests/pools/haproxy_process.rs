@@ -8,8 +8,8 @@ use drainctl::world::{Deadline, Root};
 
 use crate::support::{Daemon, GENEROUS, eventually, free_port, not_provided};
 
-/// One process with the backends `web` and `api`, and in each the servers `app1`, `app2` (checked) and `off` (`disabled`), all on this host; and the backend
-/// `fleet` with `app1` here and another elsewhere.
+/// One process with the backends `web` and `api`, and in each the servers `app1`, `app2` (checked) and `off` (`disabled`), all on this host; the backend
+/// `fleet` with `app1` here and another elsewhere; and `follow`, whose `app1` follows the checks of `web/app2`.
 pub(crate) struct Haproxy {
     dir: PathBuf,
     name: String,
@@ -32,11 +32,13 @@ impl Haproxy {
             " server app1 127.0.0.1:1\n server app2 127.0.0.1:{app2} check inter 50ms fall 1 rise 1\n server off 127.0.0.1:1 disabled\n"
         );
         let config = format!(
-            "global\n stats socket {} mode 600 level admin\n stats socket ipv4@127.0.0.1:{port} level operator\n server-state-file {}\n\
+            "global\n stats socket {} mode 600 level admin\n stats socket {} mode 600 level user\n stats socket ipv4@127.0.0.1:{port} level operator\n server-state-file {}\n\
              defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n load-server-state-from-file global\n\
              backend web\n{backend}backend api\n{backend}\
-             backend fleet\n server app1 127.0.0.1:1\n server elsewhere 192.0.2.1:1\n",
+             backend fleet\n server app1 127.0.0.1:1\n server elsewhere 192.0.2.1:1\n\
+             backend follow\n server app1 127.0.0.1:1 track web/app2\n",
             path("sock"),
+            path("user"),
             path("state"),
         );
         std::fs::write(path("cfg"), config).unwrap();

@@ -35,7 +35,8 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = format!(
-            "[settle]\nmin = \"0s\"\nquiet = \"0s\"\nmax = \"5s\"\n[pool.health-file]\npath = \"{}\"\nleave = \"create\"\n",
+            "[settle]\nmin = \"0s\"\nquiet = \"0s\"\nmax = \"5s\"\n[pool.health-file]\npath = \"{}\"\nleave = \"create\"\n\
+             [pool.firewall]\nstand_in_for = []\n",
             dir.path().join("out").display()
         );
         fs::write(dir.path().join("config.toml"), config).unwrap();

@@ -118,7 +118,6 @@ struct TargetGroups {
 #[derive(Default, Serialize, Deserialize)]
 struct Before {
     /// The targets that were registered, so that we take them out.
-    #[serde(default)]
     registered: BTreeMap<String, Vec<Target>>,
     /// The groups named in the config in which none was.
     #[serde(default)]

@@ -57,7 +57,6 @@ struct Before {
     #[serde(default)]
     maintenance: Option<String>,
     /// By id, those that the token could read; with `services` set, those named.
-    #[serde(default)]
     services: BTreeMap<String, ServiceBefore>,
 }
 
