@@ -233,7 +233,7 @@ fn other_receipts(kind: &str, fixture: &mut dyn Fixture) {
                 Ok(Rejoined::Restored) => assert_eq!(fixture.state(), clean, "without {key}"),
             }
         }
-        let mut later = before.clone();
+        let mut later = before;
         let mut place = &mut later;
         if kind == "health-file" {
             // One of several things: what is known of it lies one deeper.
