@@ -357,6 +357,44 @@ fn several_agents_are_several_pools() {
 }
 
 #[test]
+fn an_operators_maintenance_of_the_rest_is_left_alone_and_not_waited_for() {
+    let Some(agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let cx = || cx(dir.path());
+    let alone = |reason: &str| Rejoined::LeftAlone(reason.to_owned());
+    for (services, theirs) in [
+        (json!(["app"]), &["/v1/agent/maintenance"][..]),
+        (
+            json!([]),
+            &[
+                "/v1/agent/service/maintenance/app-1",
+                "/v1/agent/service/maintenance/plain",
+            ],
+        ),
+    ] {
+        let address = agent.address();
+        let pool = pool(
+            "consul",
+            json!({ "address": address, "services": services }),
+        );
+        becomes(pool.as_ref(), dir.path(), Membership::In);
+        let before = pool.prepare(&cx()).unwrap();
+        pool.leave(&cx(), &before).unwrap();
+        for path in theirs {
+            agent.put(&format!("{path}?enable=true&reason=new+disk"));
+        }
+        let reasons = vec!["new disk"; theirs.len()].join("; ");
+        assert_eq!(pool.rejoin(&cx(), &before).unwrap(), alone(&reasons));
+        for path in theirs {
+            agent.put(&format!("{path}?enable=false"));
+        }
+        becomes(pool.as_ref(), dir.path(), Membership::In);
+    }
+}
+
+#[test]
 fn services_that_are_gone_are_no_hindrance_and_missing_ones_are_named() {
     let Some(agent) = ConsulAgent::start(false) else {
         return;

@@ -138,6 +138,22 @@ impl Consul {
     }
 }
 
+impl Consul {
+    /// Why this host gets no traffic here, although nothing of ours stands any more: somebody's maintenance of the node holds for its services,
+    /// and one of each service for the node.
+    fn kept_out(&self, seen: &Local) -> Vec<String> {
+        let theirs = |part| {
+            let reason = seen.maintenance(part)?;
+            (!mark::is_ours(reason)).then(|| one_line(reason))
+        };
+        if !self.whole_node() {
+            return theirs(Part::Node).into_iter().collect();
+        }
+        let services = self.chosen(seen).map(|(id, _)| theirs(Part::Service(id)));
+        services.collect::<Option<Vec<_>>>().unwrap_or_default()
+    }
+}
+
 fn not_registered(service: &str) -> PoolError {
     let what = anyhow!("no service {service:?} on this agent that the token may read");
     PoolError::new(PoolErrorKind::NotMember, what)
@@ -274,6 +290,7 @@ impl Pool for Consul {
                 None => {}
             }
         }
+        others.extend(self.kept_out(&seen));
         if self.whole_node() {
             // Nothing seen is only nothing there when we may look. What was lifted was seen.
             if seen.maintenance(Part::Node).is_none() {
