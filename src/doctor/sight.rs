@@ -60,7 +60,7 @@ impl Sight {
             Ok(snapshot) => snapshot.units,
             Err(error) => {
                 sight.systemd = Some(error.to_string());
-                names.iter().map(|name| assumed(name)).collect()
+                assumed(root, &names)
             }
         };
         let units: Vec<UnitState> = units

@@ -257,8 +257,7 @@ impl Engine<'_> {
                 self.order_note(format!(
                     "PID 1 does not say why ({error}); taken for a shutdown"
                 ));
-                let units = names.iter().map(|name| target::assumed(name)).collect();
-                (Cause::Unknown, units)
+                (Cause::Unknown, target::assumed(&self.order.root, names))
             }
         }
     }

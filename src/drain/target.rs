@@ -11,6 +11,14 @@ use crate::world::{Deadline, Root, proc};
 /// The most that supervisord may take to list its programs. They only give names; the sockets don't wait for them.
 const NAMES_LIMIT: Duration = Duration::from_secs(1);
 
+/// Where units lie, the first wins (systemd.unit(5)).
+const FOLDERS: [&str; 4] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
 /// What is to be drained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -52,15 +60,41 @@ pub fn unit_names(root: &Root, configured: &[String]) -> Vec<String> {
     found.into_iter().map(|found| found.unit).collect()
 }
 
-/// What is assumed of a unit when PID 1 can't be asked: that it runs, in the control group that services have by default.
+/// What is assumed of `names` when PID 1 can't be asked: those run that a control group is named for, in whichever slice it lies. Where groups
+/// can't be listed all do, in the group that services have by default.
 #[must_use]
-pub fn assumed(name: &str) -> UnitState {
-    UnitState {
+pub fn assumed(root: &Root, names: &[String]) -> Vec<UnitState> {
+    let groups = proc::cgroups(root).unwrap_or_default();
+    let unit = |name: &str, control_group: String| UnitState {
         name: name.to_owned(),
         id: name.to_owned(),
-        control_group: format!("/system.slice/{name}"),
+        control_group,
         ..UnitState::default()
+    };
+    let mut units: Vec<UnitState> = Vec::new();
+    for name in names {
+        let name = aliased(root, name);
+        let named = |path: &&String| path.rsplit('/').next() == Some(&*name);
+        let found = groups.iter().map(|(_, path)| path).find(named);
+        let by_default = || groups.is_empty().then(|| format!("/system.slice/{name}"));
+        if let Some(group) = found.cloned().or_else(by_default)
+            && units.iter().all(|unit| unit.id != name)
+        {
+            units.push(unit(&name, group));
+        }
     }
+    units
+}
+
+/// The name of the unit that `name` is a link to, as systemd does it; else itself.
+fn aliased(root: &Root, name: &str) -> String {
+    let linked = FOLDERS.iter().find_map(|folder| {
+        let link = std::fs::read_link(root.path(format!("{folder}/{name}"))).ok()?;
+        // A link to /dev/null masks, and names no unit.
+        let real = link.file_name()?.to_str()?.to_owned();
+        real.contains('.').then_some(real)
+    });
+    linked.unwrap_or_else(|| name.to_owned())
 }
 
 /// A process in the place of a unit: it has a main process, and no control group to tell its own sockets by. Nothing when it is gone.
@@ -219,6 +253,36 @@ mod tests {
         let mark = programs.mark(&[process], vec![80], vec!["/run/a".to_owned()]);
         assert!(mark.units.is_empty());
         assert_eq!((&mark.ports[..], mark.sockets.len()), (&[80][..], 1));
+    }
+
+    #[test]
+    fn without_pid_1_a_unit_is_found_in_whatever_slice_it_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let names: Vec<String> = ["web.service", "alias.service", "gone.service"]
+            .map(str::to_owned)
+            .to_vec();
+        let groups = |units: Vec<UnitState>| -> Vec<String> {
+            units.into_iter().map(|unit| unit.control_group).collect()
+        };
+        let by_default = names.iter().map(|name| format!("/system.slice/{name}"));
+        assert_eq!(
+            groups(assumed(&root, &names)),
+            by_default.collect::<Vec<_>>()
+        );
+        let mount = "30 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n";
+        root.replace("/proc/self/mountinfo", mount.as_bytes(), 0o644)
+            .unwrap();
+        for group in ["shop.slice/web.service", "system.slice/real.service"] {
+            std::fs::create_dir_all(root.path(format!("/cg/{group}"))).unwrap();
+        }
+        std::fs::create_dir_all(root.path("/etc/systemd/system")).unwrap();
+        let alias = root.path("/etc/systemd/system/alias.service");
+        std::os::unix::fs::symlink("/lib/systemd/system/real.service", alias).unwrap();
+        assert_eq!(
+            groups(assumed(&root, &names)),
+            ["/shop.slice/web.service", "/system.slice/real.service"]
+        );
     }
 
     #[test]

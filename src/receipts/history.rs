@@ -14,6 +14,8 @@ use crate::world::Root;
 pub const MOST_REPORTS: usize = 32;
 /// A report is no larger, in bytes.
 pub const MOST_BYTES: usize = 512 << 10;
+/// So many files at most are removed at once: each is a write to the disk, and a drain is ending.
+const MOST_REMOVED: usize = 64;
 /// Beside the reports.
 const TOTALS: &str = "/var/lib/drainctl/totals.json";
 const MOST_TOTALS: u64 = 64 << 10;
@@ -94,8 +96,10 @@ pub fn keep(root: &Root, report: &Report) -> anyhow::Result<()> {
     root.replace(&path, &bytes, 0o600)
         .with_context(|| format!("write {path}"))?;
     let (reports, left) = names(root)?;
-    let old = reports.iter().rev().skip(MOST_REPORTS);
-    for name in old.chain(&left) {
+    // The clock may have been set back since the others were written.
+    let others = reports.iter().rev().filter(|name| !path.ends_with(*name));
+    let old = others.skip(MOST_REPORTS - 1);
+    for name in old.chain(&left).take(MOST_REMOVED) {
         root.remove(format!("{}/{name}", folder()))?;
     }
     if report.outcome != Outcome::Unfinished {
@@ -173,6 +177,39 @@ mod tests {
         let totals = Totals::read(&root);
         assert_eq!(totals.drains["deadline-hit"], 40);
         assert_eq!(totals.cut, 40 * 2);
+    }
+
+    #[test]
+    fn a_clock_set_back_costs_no_report() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        for n in 0..=MOST_REPORTS {
+            let id = if n == MOST_REPORTS {
+                "1970".to_owned()
+            } else {
+                format!("2026-{n:02}")
+            };
+            keep(&root, &Report { id, ..sample() }).unwrap();
+        }
+        let ids = list(&root).unwrap();
+        assert_eq!((ids.len(), ids[0].as_str()), (MOST_REPORTS, "1970"));
+    }
+
+    #[test]
+    fn what_has_piled_up_is_removed_little_by_little() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        std::fs::create_dir_all(root.path(folder())).unwrap();
+        for n in 0..3 * MOST_REMOVED {
+            std::fs::write(root.path(path(&format!("2025-{n:04}"))), "{}").unwrap();
+        }
+        keep(&root, &sample()).unwrap();
+        let left = 2 * MOST_REMOVED + 1;
+        assert_eq!(list(&root).unwrap().len(), left);
+        for _ in 0..2 {
+            keep(&root, &sample()).unwrap();
+        }
+        assert_eq!(list(&root).unwrap().len(), MOST_REPORTS);
     }
 
     #[test]

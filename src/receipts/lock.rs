@@ -63,20 +63,49 @@ impl Lock {
     /// # Errors
     /// The lock file can't be made or opened.
     pub fn attempt(root: &Root) -> io::Result<Locked> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(root.path(RUN_DIR))?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(root.path(RUN_DIR).join("lock"))?;
+        let file = open(root)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Locked::Ours(Self(file))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(Locked::Taken),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// The file that is locked. A file system that takes no new file must not cost a drain: then it is the folder, or the one above.
+fn open(root: &Root) -> io::Result<File> {
+    let dir = root.path(RUN_DIR);
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
+    let file = made.and_then(|()| {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(dir.join("lock"))
+    });
+    let Err(error) = file else { return file };
+    let above = dir.parent().unwrap_or(&dir);
+    let instead = [&*dir.join("lock"), &*dir, above];
+    let there = instead.iter().find_map(|path| File::open(path).ok());
+    there.ok_or_else(|| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_file_can_be_made_there_is_one_lock_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        // Something in the way refuses root too, as a full or read-only file system does.
+        std::fs::create_dir_all(root.path("/run")).unwrap();
+        std::fs::write(root.path(RUN_DIR), "").unwrap();
+        let first = Lock::attempt(&root).unwrap();
+        assert!(matches!(first, Locked::Ours(_)));
+        assert!(matches!(Lock::attempt(&root).unwrap(), Locked::Taken));
+        drop(first);
+        assert!(matches!(Lock::attempt(&root).unwrap(), Locked::Ours(_)));
     }
 }

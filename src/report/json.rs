@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::drain::Event;
 
 /// Writes JSON lines.
-pub struct Json;
+pub(super) struct Json;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -19,7 +19,7 @@ struct Line<'a> {
 
 impl Json {
     /// An event, with the time since the drain began.
-    pub fn take(&mut self, at: Duration, event: &Event) {
+    pub(super) fn take(&mut self, at: Duration, event: &Event) {
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         if let Ok(mut line) = serde_json::to_vec(&Line { at_ms, event }) {
             line.push(b'\n');

@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 /// Writes lines to standard error.
-pub struct Lines {
+pub(super) struct Lines {
     /// Standard error is the journal, which has times of its own and reads the level from a prefix (sd-daemon(3)).
     journal: bool,
     said: Option<(Instant, String)>,
@@ -29,7 +29,7 @@ pub struct Lines {
 impl Lines {
     /// What fits this process's standard error.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub(super) fn from_env() -> Self {
         Self {
             journal: std::env::var_os("JOURNAL_STREAM").is_some(),
             said: None,
@@ -37,7 +37,7 @@ impl Lines {
     }
 
     /// An event, with the time since the drain began. `in_journal`: its first line is there already, with fields.
-    pub fn take(&mut self, at: Duration, event: &Event, in_journal: bool) {
+    pub(super) fn take(&mut self, at: Duration, event: &Event, in_journal: bool) {
         match event {
             Event::Looked(looked) => {
                 let text = words::in_flight(looked);

@@ -9,7 +9,7 @@ use crate::drain::Event;
 use crate::drain::event::Phase;
 
 /// The live line.
-pub struct Live {
+pub(super) struct Live {
     bar: ProgressBar,
     phase: Phase,
     limit: Duration,
@@ -18,7 +18,7 @@ pub struct Live {
 impl Live {
     /// On standard error.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         // A style that can't be read leaves indicatif's own.
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
@@ -32,7 +32,7 @@ impl Live {
     }
 
     /// An event, with the time since the drain began.
-    pub fn take(&mut self, at: Duration, event: &Event) {
+    pub(super) fn take(&mut self, at: Duration, event: &Event) {
         match event {
             Event::Began { limit, .. } | Event::Extended { limit, .. } => self.limit = *limit,
             Event::Phase { phase } => self.phase = *phase,
