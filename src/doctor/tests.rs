@@ -7,7 +7,7 @@ use super::grace::Grace;
 use super::*;
 use crate::config::PoolSpec;
 use crate::evidence::spoken::{Flight, Handshake, Transport};
-use crate::evidence::{Listener, Spoken};
+use crate::evidence::{Listener, Role, Spoken};
 use crate::pools::{Absent, Closely, Membership, Peers, PeersSaid, PoolErrorKind, Said};
 use crate::probes::Counted;
 use crate::receipts::{Book, Receipt};
@@ -598,7 +598,7 @@ fn spoken(facts: &mut Facts, spoken: Spoken) {
     let listener = Listener {
         local: "0.0.0.0:8443".parse().unwrap(),
         program: "web:api".to_owned(),
-        front: false,
+        role: Role::Own,
     };
     facts.ports = vec![(listener, spoken)];
 }

@@ -10,7 +10,7 @@ use super::target::{Programs, watched};
 use crate::config::{PoolSpec, ProbeSpec, SettleSettings, WatchSettings};
 use crate::evidence::arrivals::Origin;
 use crate::evidence::probe::Kept;
-use crate::evidence::{Glance, Listener, LocalListener, Poller, Watch};
+use crate::evidence::{Glance, Listener, LocalListener, Poller, Role, Watch};
 use crate::probes::Asked;
 use crate::receipts::TargetMark;
 use crate::systemd::UnitState;
@@ -68,23 +68,9 @@ impl Looker {
 
     fn run(self, asked: &Receiver<Depth>, tell: &Sender<Message>) {
         let programs = Programs::ask(&self.root, &self.units);
-        let mut eye = Eye {
-            asked: Asked::new(&self.root, &self.probes),
-            counting: false,
-            looker: self,
-            programs,
-            began: Instant::now(),
-            watch: None,
-            told: false,
-            pollers: HashMap::new(),
-        };
+        let mut eye = Eye::new(self, programs);
         while let Ok(depth) = asked.recv() {
-            let answer = eye.look(depth, tell);
-            if answer.is_err() {
-                // A socket that failed is opened again; what was remembered of the connections goes with it.
-                eye.watch = None;
-            }
-            if tell.send(Message::Look(answer)).is_err() {
+            if tell.send(Message::Look(eye.answer(depth, tell))).is_err() {
                 return;
             }
         }
@@ -98,6 +84,8 @@ struct Eye {
     began: Instant,
     /// With the instant at which it is to look again for what the target listens on.
     watch: Option<(Watch, Instant)>,
+    /// What it watched when a look failed.
+    failed: Option<Watch>,
     told: bool,
     asked: Asked,
     /// At the last look nothing but the probes held the drain.
@@ -114,6 +102,31 @@ struct Said {
 }
 
 impl Eye {
+    fn new(looker: Looker, programs: Programs) -> Self {
+        Self {
+            asked: Asked::new(&looker.root, &looker.probes),
+            counting: false,
+            looker,
+            programs,
+            began: Instant::now(),
+            watch: None,
+            failed: None,
+            told: false,
+            pollers: HashMap::new(),
+        }
+    }
+
+    /// Looks. A socket that failed is opened again; what was remembered of the connections goes with it, but not what is watched.
+    fn answer(&mut self, depth: Depth, tell: &Sender<Message>) -> anyhow::Result<Glance> {
+        let answer = self.look(depth, tell);
+        if answer.is_err()
+            && let Some((watch, _)) = self.watch.take()
+        {
+            self.failed = Some(watch);
+        }
+        answer
+    }
+
     fn look(&mut self, depth: Depth, tell: &Sender<Message>) -> anyhow::Result<Glance> {
         if depth == Depth::Oldest && self.counting {
             let counted = self.asked.count();
@@ -158,11 +171,15 @@ impl Eye {
                     ports,
                     self.began,
                 )?;
+                if let Some(failed) = &self.failed {
+                    watch.take_over(failed);
+                }
                 let found = watch.discover(&name)?;
+                self.failed = None;
                 if !self.told {
                     self.told = true;
-                    // A proxy before the target is not the target's to bring back.
-                    let own = watch.listeners().iter().filter(|l| !l.front);
+                    // A proxy before the target is not the target's to bring back, and what it closed it may not want back.
+                    let own = watch.listeners().iter().filter(|l| l.role == Role::Own);
                     let ports = own.map(|l| l.local.port()).collect();
                     let sockets = watch.locals().iter().map(|l| l.name.clone()).collect();
                     let _ = tell.send(Message::Seen(Box::new(Seen {
@@ -243,4 +260,84 @@ pub fn local_port(pool: &PoolSpec) -> Option<u16> {
     let (host, port) = rest.split('/').next()?.rsplit_once(':')?;
     let local = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
     if local { port.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpStream;
+    use std::os::unix::fs::symlink;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::drain::target::process;
+
+    /// Closes its listener when told to, and never answers.
+    const SERVER: &str = "import socket,sys
+s=socket.create_server(('127.0.0.1',0))
+print(s.getsockname()[1],flush=True)
+c,_=s.accept(); sys.stdin.readline(); s.close(); print(flush=True); sys.stdin.readline()";
+
+    struct Server(Child);
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn busy(glance: anyhow::Result<Glance>) -> u64 {
+        match glance.unwrap() {
+            Glance::Whole(looked, ..) => looked.busy,
+            Glance::StillBusy(_) => 1,
+        }
+    }
+
+    #[test]
+    fn after_a_look_that_failed_a_closed_listener_is_still_watched() {
+        let python = Command::new("python3")
+            .args(["-c", SERVER])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = python else {
+            eprintln!(
+                "SKIPPED after_a_look_that_failed_a_closed_listener_is_still_watched: needs python3"
+            );
+            return;
+        };
+        let mut says = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut hears = child.stdin.take().unwrap();
+        let server = Server(child);
+        let port: u16 = says.next().unwrap().unwrap().parse().unwrap();
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(b"?").unwrap();
+        // A host whose /proc can be taken away.
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let table = root.path("/proc");
+        symlink("/proc", &table).unwrap();
+        let units = process(&root, server.0.id(), "web");
+        let looker = Looker {
+            root,
+            units,
+            settings: WatchSettings::default(),
+            settle: SettleSettings::default(),
+            pools: Vec::new(),
+            probes: Vec::new(),
+            kept: Kept::default(),
+        };
+        let mut eye = Eye::new(looker, Programs::default());
+        let (tell, _told) = channel();
+        assert_eq!(busy(eye.answer(Depth::Whole, &tell)), 1);
+        hears.write_all(b"\n").unwrap();
+        says.next();
+        std::fs::remove_file(&table).unwrap();
+        eye.watch.as_mut().unwrap().1 = Instant::now();
+        assert!(eye.answer(Depth::Whole, &tell).is_err());
+        assert!(eye.answer(Depth::Whole, &tell).is_err());
+        symlink("/proc", &table).unwrap();
+        assert_eq!(busy(eye.answer(Depth::Whole, &tell)), 1);
+    }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::target::{Programs, watched};
 use crate::config::{SettleSettings, WatchSettings};
 use crate::evidence::probe::{self, Kept};
-use crate::evidence::{Listener, Watch};
+use crate::evidence::{Listener, Role, Watch};
 use crate::systemd;
 use crate::world::{Deadline, Root};
 
@@ -41,7 +41,8 @@ pub fn learn(
         Instant::now(),
     )?;
     watch.discover(&|pid| programs.name(root, pid))?;
-    let listeners = watch.listeners().to_vec();
+    let listening = watch.listeners().iter().filter(|l| l.role != Role::Closed);
+    let listeners: Vec<_> = listening.cloned().collect();
     let kept = probe::refresh(root, &listeners, age)
         .context("keep what is spoken on the target's ports")?;
     Ok((listeners, kept))

@@ -66,8 +66,19 @@ pub struct Listener {
     pub local: SocketAddr,
     /// The program that listens, for people.
     pub program: String,
-    /// It is not the target's own: a proxy on this host that hands requests on to the target over a Unix socket.
-    pub front: bool,
+    /// Why it is watched.
+    pub role: Role,
+}
+
+/// Why a [`Listener`] is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The target listens there.
+    Own,
+    /// It did, and has requests to finish: see [`closed`](super::closed).
+    Closed,
+    /// A proxy on this host listens there, which hands requests on to the target over a Unix socket.
+    Front,
 }
 
 /// A Unix socket on which the target listens.
@@ -97,6 +108,8 @@ pub struct Found {
     pub locals: Vec<LocalListener>,
     /// The peers on this host that are told apart.
     pub local_peers: Local,
+    /// The ports on which anybody on this host listens.
+    pub taken: BTreeSet<u16>,
     /// What an operator should know.
     pub notes: Vec<String>,
 }
@@ -136,21 +149,7 @@ pub fn find(
     }
     let holders = holders(root, units, &inodes.collect(), &mut found.notes)?;
     found.local_peers = peers_of(root, &rows, checker_ports, units, &groups);
-    let program = |inode: &u64, unit: &Unit| {
-        let names: Vec<_> = holders.get(inode).into_iter().flatten().collect();
-        let mut names = names.iter().filter_map(|(pid, _)| name(**pid));
-        let first = names.next();
-        // supervisord holds its programs' FastCGI sockets beside them.
-        let other = first.as_deref() == Some(SUPERVISORD);
-        let named = if other {
-            names.find(|name| name != SUPERVISORD)
-        } else {
-            None
-        };
-        let program = named.or(first).unwrap_or_else(|| unit.name.clone());
-        // A process may call itself anything.
-        one_line(&program, MOST_NAME)
-    };
+    found.taken = rows.iter().map(|(local, _, _)| local.port()).collect();
     for (local, inode, group) in rows {
         let unit = group
             .and_then(|id| groups.get(&id).copied())
@@ -158,8 +157,8 @@ pub fn find(
         let Some(unit) = unit else { continue };
         let listener = Listener {
             local,
-            program: program(&inode, unit),
-            front: false,
+            program: program(&holders, inode, unit, name),
+            role: Role::Own,
         };
         if !found.listeners.contains(&listener) {
             found.listeners.push(listener);
@@ -169,7 +168,7 @@ pub fn find(
         let Some(unit) = first_unit(&holders, inode) else {
             continue;
         };
-        let program = program(&inode, unit);
+        let program = program(&holders, inode, unit, name);
         // Its own socket is for those who control it; no request comes that way.
         if program != SUPERVISORD {
             found.locals.push(LocalListener {
@@ -181,14 +180,36 @@ pub fn find(
     Ok(found)
 }
 
-/// Who holds which of the sockets `wanted`: processes of the units, in the order of their ids.
-type Holders<'a> = HashMap<u64, BTreeMap<u32, &'a Unit>>;
+/// What the program that holds a socket is called.
+pub(super) fn program(
+    holders: &Holders<'_>,
+    inode: u64,
+    unit: &Unit,
+    name: &dyn Fn(u32) -> Option<String>,
+) -> String {
+    let pids = holders.get(&inode).into_iter().flatten();
+    let mut names = pids.filter_map(|(pid, _)| name(*pid));
+    let first = names.next();
+    // supervisord holds its programs' FastCGI sockets beside them.
+    let other = first.as_deref() == Some(SUPERVISORD);
+    let named = if other {
+        names.find(|name| name != SUPERVISORD)
+    } else {
+        None
+    };
+    let program = named.or(first).unwrap_or_else(|| unit.name.clone());
+    // A process may call itself anything.
+    one_line(&program, MOST_NAME)
+}
 
-fn first_unit<'a>(holders: &Holders<'a>, inode: u64) -> Option<&'a Unit> {
+/// Who holds which of the sockets `wanted`: processes of the units, in the order of their ids.
+pub(super) type Holders<'a> = HashMap<u64, BTreeMap<u32, &'a Unit>>;
+
+pub(super) fn first_unit<'a>(holders: &Holders<'a>, inode: u64) -> Option<&'a Unit> {
     holders.get(&inode)?.values().next().copied()
 }
 
-fn holders<'a>(
+pub(super) fn holders<'a>(
     root: &Root,
     units: &'a [Unit],
     wanted: &HashSet<u64>,

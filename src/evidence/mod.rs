@@ -2,10 +2,11 @@
 //!
 //! `verdict` (pure) judges one connection, `arrivals` and `settle` (pure) what arrives, `memory` keeps what ties need and `flows` what
 //! HTTP/2 needs, `checkers` and `newcomers` say who arrives, `watch` finds the target's sockets and looks at them (`sight`), `locals` at
-//! the Unix sockets. `probe` finds out beforehand what is `spoken` on a port.
+//! the Unix sockets; `listeners` and `closed` say which sockets are the target's. `probe` finds out beforehand what is `spoken` on a port.
 
 pub mod arrivals;
 pub mod checkers;
+pub mod closed;
 pub mod flows;
 pub mod listeners;
 pub mod locals;
@@ -22,7 +23,7 @@ mod walk;
 pub mod watch;
 
 pub use arrivals::{Poller, Traffic};
-pub use listeners::{Listener, LocalListener, Members, Unit};
+pub use listeners::{Listener, LocalListener, Members, Role, Unit};
 pub use settle::Settle;
 pub use spoken::Spoken;
 pub use verdict::{Rule, Tie, Verdict, Why, judge};

@@ -9,6 +9,7 @@ use sockdiag::{Query, Row, Socket, SocketId, States, TcpState};
 
 use super::arrivals::Traffic;
 use super::checkers::Local;
+use super::closed;
 use super::flows::Flows;
 use super::listeners::{self, Found, Listener, LocalListener, Unit};
 use super::locals::Locals;
@@ -134,12 +135,28 @@ impl Watch {
             name,
         )?;
         self.add(found.listeners.iter().cloned());
+        let closed = closed::find(
+            &self.root,
+            &mut self.socket,
+            &self.units,
+            &found.taken,
+            &self.kept,
+            deadline,
+            name,
+        )?;
+        self.add(closed);
         self.locals.add(found.locals.clone());
         self.locals
             .look(&mut self.socket, Instant::now(), deadline)?;
         self.local_peers = found.local_peers.clone();
         self.find_fronts(deadline)?;
         Ok(found)
+    }
+
+    /// Watches what `before` watched, whose look failed: a listener that was closed since is found by nobody again.
+    pub fn take_over(&mut self, before: &Self) {
+        self.add(before.listeners.iter().cloned());
+        self.locals.add(before.locals.listeners().to_vec());
     }
 
     fn add(&mut self, listeners: impl IntoIterator<Item = Listener>) {

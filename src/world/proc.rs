@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -370,6 +371,23 @@ pub fn listens(root: &Root, port: u16, name: &str) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The ports that the kernel gives to those who connect without choosing one, in our own network namespace (`net.ipv4.ip_local_port_range`,
+/// IPv6 too).
+///
+/// # Errors
+/// What the system says; `InvalidData` when there are no two ports.
+pub fn local_ports(root: &Root) -> io::Result<RangeInclusive<u16>> {
+    let text = root.read("/proc/sys/net/ipv4/ip_local_port_range", MOST)?;
+    let ports: Option<Vec<u16>> = text
+        .split_ascii_whitespace()
+        .map(|port| port.parse().ok())
+        .collect();
+    match ports.as_deref() {
+        Some(&[low, high]) => Ok(low..=high),
+        _ => Err(malformed("no range of ports")),
+    }
 }
 
 /// The addresses of this host in our own network namespace, those of its loopback too.

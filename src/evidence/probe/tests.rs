@@ -6,6 +6,7 @@ use rustls::crypto::ring;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
+use crate::evidence::Role;
 
 /// The address of a server that does this with each connection.
 fn serve(mut each: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
@@ -115,11 +116,11 @@ fn who_does_not_answer_is_not_known_and_nothing_is_kept() {
     let program = "web".to_owned();
     let dir = tempfile::tempdir().unwrap();
     let root = Root::at(dir.path());
-    let front = false;
+    let role = Role::Own;
     let silent = Listener {
         local,
         program,
-        front,
+        role,
     };
     let kept = refresh(&root, &[silent], Duration::MAX).unwrap();
     assert!(kept.ports().is_empty());
@@ -132,11 +133,11 @@ fn what_is_kept_counts_for_the_same_program_only() {
     let root = Root::at(dir.path());
     let local = serve(drop);
     let program = "web".to_owned();
-    let front = false;
+    let role = Role::Own;
     let web = Listener {
         local,
         program,
-        front,
+        role,
     };
     refresh(&root, &[web.clone(), web.clone()], Duration::MAX).unwrap();
     let kept = Kept::read(&root);
@@ -157,7 +158,7 @@ fn what_is_found_again_changes_nothing_and_another_server_does() {
     let at = |local| Listener {
         local,
         program: "web".to_owned(),
-        front: false,
+        role: Role::Own,
     };
     let file = || root.read("/var/lib/drainctl/ports.json", 10_000).unwrap();
     let both = tls(2, &[b"h2", b"http/1.1"]);
