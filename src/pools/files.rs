@@ -1,7 +1,7 @@
 //! Files that the settings of pools name.
 
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -19,17 +19,33 @@ pub(super) fn check(section: &mut Section<'_>, key: &str, file: &Path) {
 
 /// As [`check`], for a file with a secret in it.
 pub(crate) fn check_secret(section: &mut Section<'_>, key: &str, file: &Path) {
-    if look(section, key, file).is_some_and(|meta| meta.mode() & 0o004 != 0) {
-        section.environment(key, "can be read by every user; `chmod 600` it");
-    }
+    let Some(meta) = look(section, key, file) else {
+        return;
+    };
+    let what = if !meta.is_file() {
+        "is no file"
+    } else if meta.mode() & 0o004 != 0 {
+        "can be read by every user; `chmod 600` it"
+    } else if meta.len() == 0 {
+        "is empty"
+    } else {
+        return;
+    };
+    section.environment(key, what);
 }
 
+/// Opens it: to be there is not to be readable.
 fn look(section: &mut Section<'_>, key: &str, file: &Path) -> Option<Metadata> {
     if !file.is_absolute() {
         section.fault(key, "must be an absolute path");
         return None;
     }
-    match std::fs::metadata(section.root()?.path(file)) {
+    // A pipe would wait for somebody who writes to it.
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(section.root()?.path(file));
+    match opened.and_then(|file| file.metadata()) {
         Ok(meta) => Some(meta),
         Err(error) => {
             section.environment(key, error);

@@ -276,6 +276,39 @@ fn a_receipt_that_was_lost(kind: &str, fixture: &mut dyn Fixture) {
     becomes(pool.as_ref(), dir, Membership::In);
 }
 
+/// What CONTRIBUTING shows as all that the smallest type in front of a server needs elsewhere is what stands there, and it is the smallest.
+#[test]
+fn the_smallest_pool_is_shown_as_it_is() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(top.join(file)).unwrap();
+    let page = read("CONTRIBUTING.md");
+    let shown = page.split("```diff\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    let mut file = String::new();
+    let mut added = 0;
+    for line in shown.lines() {
+        if let Some(name) = line.strip_prefix("--- ") {
+            file = read(name);
+        } else if let Some(line) = line.strip_prefix('+') {
+            assert!(file.lines().any(|one| one == line), "not there: {line}");
+            added += 1;
+        }
+    }
+    assert_eq!(added, 2, "{shown}");
+    let length = |name: &str| {
+        let file = format!("src/pools/{}.rs", name.replace('-', "_"));
+        std::fs::metadata(top.join(file)).map_or(u64::MAX, |meta| meta.len())
+    };
+    let at_a_server = KINDS.iter().map(|kind| kind.name);
+    let at_a_server = at_a_server.filter(|name| crate::faults::has_server(name));
+    let smallest = at_a_server.min_by_key(|name| length(name)).unwrap();
+    assert!(
+        shown.contains(&format!("super::{smallest}::KIND")),
+        "{smallest}"
+    );
+    assert!(page.contains(&format!("`src/pools/{smallest}.rs`, the smallest")));
+}
+
 /// What CONTRIBUTING says: a file, its `mod` line, its line in the table, and nothing else in the rooms of the pools.
 #[test]
 fn a_type_of_pool_is_one_file_and_two_lines() {

@@ -429,6 +429,49 @@ fn services_that_are_gone_are_no_hindrance_and_missing_ones_are_named() {
 }
 
 #[test]
+fn what_is_deployed_during_the_drain_leaves_too_and_comes_back() {
+    let Some(agent) = ConsulAgent::start(false) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let cx = || cx(dir.path());
+    let register = |id: &str| {
+        let service = json!({ "Name": "app", "ID": id, "Port": 18080 });
+        let path = "/v1/agent/service/register";
+        agent.call("PUT", path, Some(&service)).unwrap();
+    };
+    for services in [json!(["app"]), json!([])] {
+        let settings = json!({ "address": agent.address(), "services": services });
+        let pool = pool("consul", settings);
+        becomes(pool.as_ref(), dir.path(), Membership::In);
+        let before = pool.prepare(&cx()).unwrap();
+        pool.leave(&cx(), &before).unwrap();
+        becomes(pool.as_ref(), dir.path(), Membership::Out);
+        // The same one anew, and one beside it; what was said of a service is gone with it.
+        agent.put("/v1/agent/service/deregister/app-1");
+        register("app-1");
+        register("app-2");
+        pool.leave(&cx(), &before).unwrap();
+        becomes(pool.as_ref(), dir.path(), Membership::Out);
+        // An operator takes one more out meanwhile.
+        register("app-3");
+        agent.put("/v1/agent/service/maintenance/app-3?enable=true&reason=a%20new%20disk");
+        pool.leave(&cx(), &before).unwrap();
+        pool.rejoin(&cx(), &before).unwrap();
+        let checks = agent.get("/v1/agent/checks");
+        let marks = checks.as_object().unwrap().values();
+        let marks: Vec<&str> = marks
+            .filter(|check| check["CheckID"].as_str().unwrap().contains("maintenance"))
+            .map(|check| check["Notes"].as_str().unwrap())
+            .collect();
+        assert_eq!(marks, ["a new disk"]);
+        for id in ["app-2", "app-3"] {
+            agent.put(&format!("/v1/agent/service/deregister/{id}"));
+        }
+    }
+}
+
+#[test]
 fn a_node_without_services_is_judged_by_its_own_checks() {
     let Some(agent) = ConsulAgent::start(false) else {
         return;

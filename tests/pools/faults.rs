@@ -95,6 +95,11 @@ fn remotes(kind: &str) -> Option<Vec<Remote>> {
     Some(remotes)
 }
 
+/// Whether pools of that type ask a server.
+pub(crate) fn has_server(kind: &str) -> bool {
+    remotes(kind).is_some_and(|remotes| !remotes.is_empty())
+}
+
 #[test]
 fn every_misbehaviour_is_an_error_of_its_kind_by_the_deadline_without_a_secret() {
     let dir = tempfile::tempdir().unwrap();

@@ -75,17 +75,6 @@ impl Before {
     fn read(before: &Value) -> Result<Self, PoolError> {
         Self::deserialize(before).map_err(|error| local(anyhow!("receipt: {error}")))
     }
-
-    /// What we set or would set, each with the reason of somebody else's maintenance that stood there.
-    fn parts(&self, whole_node: bool) -> Vec<(Part<'_>, Option<&str>)> {
-        if whole_node {
-            return vec![(Part::Node, self.maintenance.as_deref())];
-        }
-        self.services
-            .iter()
-            .map(|(id, service)| (Part::Service(id), service.maintenance.as_deref()))
-            .collect()
-    }
 }
 
 impl Consul {
@@ -202,23 +191,29 @@ impl Pool for Consul {
     fn leave(&self, cx: &Context, before: &Value) -> Result<(), PoolError> {
         let before = Before::read(before)?;
         let agent = self.agent(cx)?;
-        let mut failed = None;
-        for (part, foreign) in before.parts(self.whole_node()) {
+        if self.whole_node() {
+            return match before.maintenance {
+                Some(_) => Ok(()),
+                None => agent.set(Part::Node, &before.mark),
+            };
+        }
+        let seen = agent.local()?;
+        let registered: Vec<_> = self.chosen(&seen).collect();
+        let mut failed = self.missing(registered.iter().copied()).map(not_registered);
+        for (id, _) in registered {
+            // Not in the receipt: somebody deploys. The mark tells that it is ours.
+            let foreign = before
+                .services
+                .get(id)
+                .and_then(|one| one.maintenance.as_ref());
             // One service that can't leave must not keep the others in.
             if foreign.is_none()
-                && let Err(error) = agent.set(part, &before.mark)
+                && let Err(error) = agent.set(Part::Service(id), &before.mark)
             {
-                failed.get_or_insert(error);
+                failed = Some(error);
             }
         }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let left = before.services.iter();
-        match self.missing(left.map(|(id, service)| (id.as_str(), service.name.as_str()))) {
-            Some(service) => Err(not_registered(service)),
-            None => Ok(()),
-        }
+        failed.map_or(Ok(()), Err)
     }
 
     fn status(&self, cx: &Context) -> Result<Membership, PoolError> {
@@ -283,7 +278,14 @@ impl Pool for Consul {
         let agent = self.agent(cx)?;
         let seen = agent.local()?;
         let mut others = Vec::new();
-        for (part, _) in before.parts(self.whole_node()) {
+        let parts: Vec<Part<'_>> = if self.whole_node() {
+            vec![Part::Node]
+        } else {
+            self.chosen(&seen)
+                .map(|(id, _)| Part::Service(id))
+                .collect()
+        };
+        for part in parts {
             match seen.maintenance(part) {
                 Some(reason) if reason == before.mark => agent.lift(part)?,
                 Some(reason) => others.push(one_line(reason)),
