@@ -6,5 +6,6 @@ mod drained;
 mod first;
 mod killed;
 mod passed;
+mod secrets;
 mod support;
 mod terminal;

@@ -1,4 +1,7 @@
-use anyhow::{Result, ensure};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
 use e2e::command::poll;
 use e2e::consul::Tokens;
 use e2e::enter::Parts;
@@ -28,6 +31,10 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     (
         "two_pools_at_once_drop_nothing_at_a_reboot",
         two_pools_and_back,
+    ),
+    (
+        "a_balancer_that_goes_on_for_17_s_drops_nothing_at_a_poweroff",
+        late,
     ),
 ];
 
@@ -92,4 +99,41 @@ fn two_pools_and_back(case: &str, parts: &Parts) -> Result<()> {
         "maintenance is left"
     );
     Ok(())
+}
+
+/// As long as balancers are known to go on after they have said that a host drains.
+const LATE: Duration = Duration::from_secs(17);
+/// What the balancer's keeper looks for.
+const DRAINING: &str = "/srv/balancer/draining";
+
+/// The pool says at once that the host is out; the balancer hears of it late.
+fn late(case: &str, parts: &Parts) -> Result<()> {
+    let mut site = Site::start(parts, &[Plain, Gunicorn], Tokens::Ignored)?;
+    let servers = site.servers();
+    site.balancer.rely_on_orders(&servers)?;
+    let host = &site.hosts[0];
+    host.exec(&["mkdir", "-p", "/srv/balancer"])?;
+    let config = format!("[pool.health-file]\npath = \"{DRAINING}\"\nleave = \"create\"\n");
+    host.write(CONFIG, &config)?;
+    product::install(host, parts)?;
+    site.wait_serving(FIRST)?;
+    let (socket, server) = site.balancer.orders(FIRST);
+    let order = format!(
+        "exec 3<>/dev/tcp/{}; echo 'set server {server} state drain' >&3; cat <&3",
+        socket.replace(':', "/")
+    );
+    let (client, mark) = (site.client.clone(), host.path(DRAINING));
+    let keeper = thread::spawn(move || {
+        poll("the mark", CONVERGE_LIMIT, || {
+            Ok(mark.exists().then_some(()))
+        })?;
+        thread::sleep(LATE);
+        let told = client.command(&["bash", "-c", &order]).output()?;
+        ensure!(told.stdout == b"\n", "HAProxy says {told:?}");
+        Ok(())
+    });
+    under_load(case, &mut site, |site| end(site, "poweroff", Ended::Off))?;
+    keeper
+        .join()
+        .map_err(|_| anyhow!("the balancer's keeper panicked"))?
 }
