@@ -145,7 +145,10 @@ fn no_secret_is_told_anywhere() {
             assert!(said.contains(&format!("{pool}-{n}")), "{pool}-{n}: {said}");
         }
     }
-    assert!(said.contains("[token]") && said.contains("[secret]"), "{said}");
+    assert!(
+        said.contains("[token]") && said.contains("[secret]"),
+        "{said}"
+    );
     let mut files = 0;
     search(place.path(), &mut found, &mut files);
     assert!(files > 3, "the report and the receipts are there");
