@@ -446,6 +446,7 @@ const BROKEN: &[Broken] = &[
         let handshake = Handshake {
             newer: true,
             asks_certificate: true,
+            early_data: false,
             full: Flight::default(),
             resumed: None,
         };

@@ -240,6 +240,10 @@ impl Memory {
         if let Some(entry) = self.entries.get_mut(cookie) {
             let asking = matches!(verdict, Verdict::Busy(Why::Unanswered | Why::Unread));
             entry.flags.set(Flags::ASKING, asking);
+            if asking {
+                // What was sent last was no answer (session tickets), so the time until one comes is no pause in it.
+                entry.flags.set(Flags::ANSWERING, false);
+            }
         }
     }
 
@@ -464,6 +468,21 @@ mod tests {
         assert_eq!(noted.history.longest_pause, 400);
         let noted = lab.look(6500, 1, &seen(20, 90, 0, (10, 110, 10)));
         assert_eq!(noted.history.longest_pause, 0);
+    }
+
+    #[test]
+    fn what_follows_session_tickets_is_no_pause_of_an_answer() {
+        let mut lab = Lab::new();
+        let noted = |lab: &mut Lab, verdict| {
+            lab.look(0, 1, &seen(10, 10, 0, (5008, 5000, 5000)));
+            lab.memory.judged(1, verdict);
+            lab.look(50, 1, &seen(10, 20, 0, (5058, 5, 5)))
+        };
+        let asked = noted(&mut lab, Verdict::Busy(Why::Unanswered));
+        assert_eq!(asked.history.longest_pause, 0);
+        let mut lab = Lab::new();
+        let answering = noted(&mut lab, Verdict::Busy(Why::Answering));
+        assert_eq!(answering.history.longest_pause, 5000);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn see(row: &Row<'_>) -> Seen {
         stage,
         unread: row.rqueue,
         unsent: row.wqueue,
+        retransmits: info.and_then(Info::retransmits).unwrap_or_default(),
         ages: info.and_then(ages),
         received: info
             .and_then(Info::bytes_received)

@@ -82,6 +82,9 @@ pub struct Handshake {
     pub newer: bool,
     /// It asks clients for a certificate: its tickets may be longer, and clients send more.
     pub asks_certificate: bool,
+    /// It takes requests along with the hello that resumes a session (0-RTT).
+    #[serde(default)]
+    pub early_data: bool,
     /// A full one.
     pub full: Flight,
     /// One that resumes a session, if it does that.

@@ -87,9 +87,11 @@ impl Book {
         truth
     }
 
-    /// Strikes a connection out, before its socket is closed.
+    /// Strikes a connection out, before its socket is closed. A look that has begun may find it open or closed, so this is a change.
     pub(crate) fn close(&self, cookie: u64) {
-        locked(&self.connections).remove(&cookie);
+        if let Some(truth) = locked(&self.connections).remove(&cookie) {
+            truth.changes.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// The truth about every connection now.
@@ -107,4 +109,25 @@ impl Book {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_counts_only_where_nothing_has_changed_meanwhile() {
+        let book = Book::default();
+        let truth = book.open(1);
+        let before = || book.before()[&1].clone();
+        let idle = before();
+        assert_eq!(idle.still(), Some(false));
+        truth.asked();
+        assert_eq!(idle.still(), None);
+        let busy = before();
+        assert_eq!(busy.still(), Some(true));
+        // Given up with a request in flight: what the kernel shows from here on is the end of it.
+        book.close(1);
+        assert_eq!(busy.still(), None);
+    }
 }

@@ -16,8 +16,9 @@ pub(crate) struct Case {
 impl Case {
     /// The kind of evidence. Finer than the product's rules, so that the figures can show where a rule could be cut.
     pub(crate) fn rule(&self) -> String {
-        if let Verdict::Busy(why @ (Why::Unread | Why::Unsent | Why::Unaccepted | Why::Fresh)) =
-            self.verdict
+        if let Verdict::Busy(
+            why @ (Why::Unread | Why::Unsent | Why::PeerSilent | Why::Unaccepted | Why::Fresh),
+        ) = self.verdict
         {
             return format!("{why:?}").to_lowercase();
         }

@@ -61,7 +61,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.write(bytes),
-            Self::Tls(tls) => tls.write(bytes),
+            Self::Tls(stream) => tls::write(stream, bytes),
         }
     }
 
@@ -80,13 +80,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects; over TLS, the handshake is over when this returns.
+    /// Connects; over TLS, the handshake is over when this returns, but where a request may go along with it.
     pub(crate) fn connect(to: To) -> Result<Self> {
         let tcp = TcpStream::connect(to.address)?;
         tcp.set_nodelay(true)?;
-        let stream = match to.speech {
-            Speech::Plain | Speech::Http2 => Stream::Plain(tcp),
-            speech => Stream::Tls(Box::new(tls::connect(tcp, speech, to)?)),
+        let stream = if to.speech.is_tls() {
+            Stream::Tls(Box::new(tls::connect(tcp, to)?))
+        } else {
+            Stream::Plain(tcp)
         };
         Ok(Self {
             reader: BufReader::new(stream),

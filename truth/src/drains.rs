@@ -187,7 +187,7 @@ pub(crate) fn run(filter: &str, dir: &Path) -> Result<(usize, usize)> {
         if let Some(program) = scene.via.program()
             && !proxy::is_there(program)
         {
-            eprintln!("no drain behind {program}: it is not installed");
+            eprintln!("SKIPPED {}: {program} is not in the path", scene.name);
             continue;
         }
         let dir = dir.join(scene.name);

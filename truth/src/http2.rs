@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS: a server that keeps the book, and a client.
+//! HTTP/2, with TLS and without: a server that keeps the book, and a client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,23 +11,28 @@ use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::book::{Book, Truth};
+use crate::client::To;
 use crate::plan::Plan;
+use crate::tls::{self, Speech};
 
 fn runtime() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
 /// Serves `address` until the program ends.
-pub(crate) fn serve(address: SocketAddr, book: &Arc<Book>) -> Result<()> {
+pub(crate) fn serve(address: SocketAddr, speech: Speech, book: &Arc<Book>) -> Result<()> {
     let listener =
         std::net::TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     listener.set_nonblocking(true)?;
     let runtime = runtime()?;
+    let acceptor = speech.server()?.map(TlsAcceptor::from);
     let book = Arc::clone(book);
     std::thread::spawn(move || {
         runtime.block_on(async {
@@ -35,10 +40,10 @@ pub(crate) fn serve(address: SocketAddr, book: &Arc<Book>) -> Result<()> {
                 return;
             };
             while let Ok((stream, _)) = listener.accept().await {
-                let book = Arc::clone(&book);
+                let (book, acceptor) = (Arc::clone(&book), acceptor.clone());
                 tokio::spawn(async move {
                     // A client that goes away is part of the game.
-                    let _ = connection(stream, &book).await;
+                    let _ = connection(stream, acceptor, &book).await;
                 });
             }
         });
@@ -46,19 +51,25 @@ pub(crate) fn serve(address: SocketAddr, book: &Arc<Book>) -> Result<()> {
     Ok(())
 }
 
-async fn connection(stream: TcpStream, book: &Book) -> Result<()> {
+async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, book: &Book) -> Result<()> {
     stream.set_nodelay(true)?;
     let cookie = rustix::net::sockopt::socket_cookie(&stream)?;
     let open = Open {
         truth: book.open(cookie),
         count: Arc::default(),
     };
-    let end = requests(stream, &open).await;
+    let end = match acceptor {
+        Some(acceptor) => match acceptor.accept(stream).await {
+            Ok(stream) => requests(stream, &open).await,
+            Err(error) => Err(error.into()),
+        },
+        None => requests(stream, &open).await,
+    };
     book.close(cookie);
     end
 }
 
-async fn requests(stream: TcpStream, open: &Open) -> Result<()> {
+async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, open: &Open) -> Result<()> {
     let mut connection = h2::server::handshake(stream).await?;
     while let Some(next) = connection.accept().await {
         let (request, respond) = next?;
@@ -141,15 +152,17 @@ pub(crate) struct Talk {
 
 impl Client {
     /// Connects.
-    pub(crate) fn connect(to: SocketAddr) -> Result<Self> {
+    pub(crate) fn connect(to: To) -> Result<Self> {
         let runtime = runtime()?;
         let (requests, pings) = runtime.block_on(async {
-            let stream = TcpStream::connect(to).await?;
+            let stream = TcpStream::connect(to.address).await?;
             stream.set_nodelay(true)?;
-            let (requests, mut connection) = h2::client::handshake(stream).await?;
-            let pings = connection.ping_pong().context("no pings")?;
-            tokio::spawn(connection);
-            anyhow::Ok((requests, pings))
+            if to.speech.is_tls() {
+                let connector = TlsConnector::from(tls::client(to)?);
+                begin(connector.connect(tls::name(to)?, stream).await?).await
+            } else {
+                begin(stream).await
+            }
         })?;
         Ok(Self {
             runtime,
@@ -255,6 +268,15 @@ impl Client {
         let time = Duration::from_millis(millis);
         self.runtime.block_on(async { sleep(time).await });
     }
+}
+
+type Begun = (SendRequest<Bytes>, h2::PingPong);
+
+async fn begin(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Begun> {
+    let (requests, mut connection) = h2::client::handshake(stream).await?;
+    let pings = connection.ping_pong().context("no pings")?;
+    tokio::spawn(connection);
+    Ok((requests, pings))
 }
 
 fn head(plan: &Plan) -> Result<Request<()>> {

@@ -36,7 +36,6 @@ use drainctl::world::Deadline;
 use crate::book::Book;
 use crate::matrix::{Label, Matrix};
 use crate::proxy::{Upstream, Via};
-use crate::tls::Speech;
 use crate::watcher::Watcher;
 use crate::workload::{WORKLOADS, Workload};
 
@@ -68,6 +67,8 @@ pub struct Options {
 const PERIOD: Duration = Duration::from_millis(50);
 /// A server that is probed answers within this.
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
+/// The kernel's ages count in ticks, of 10 ms at most (`CONFIG_HZ=100`), so a hold may end by so much later.
+const TICK: Duration = Duration::from_millis(10);
 /// How long a short run takes.
 const SHORT: Duration = Duration::from_secs(30);
 
@@ -116,12 +117,13 @@ pub fn run(options: &Options) -> Result<bool> {
         Some((workload, via)) => Label {
             name: format!("{} {}", workload.name, via.name()),
             beyond: workload.beyond,
-            first: workload.speech != Speech::Http2,
-            most: if workload.speech == Speech::Http2 {
-                holds.stream_deadline
-            } else {
-                holds.pause.max(holds.uncertain_hold)
-            },
+            first: !workload.speech.is_http2(),
+            most: TICK
+                + if workload.speech.is_http2() {
+                    holds.stream_deadline
+                } else {
+                    holds.pause.max(holds.uncertain_hold)
+                },
         },
         None => Label {
             name: port.to_string(),
@@ -195,7 +197,9 @@ fn sites(options: &Options) -> Result<Sites> {
         }
     }
     for program in missing {
-        eprintln!("no row behind {program}: it is not installed");
+        eprintln!(
+            "SKIPPED rows behind {program}: not in the path; `cargo xtask test` as root provides one"
+        );
     }
     Ok(sites)
 }
@@ -208,7 +212,7 @@ fn serve(sites: &Sites, book: &Arc<Book>, dir: &Path) -> Result<()> {
         proxied.entry(*via).or_default().push(Upstream {
             port: *port,
             tls: workload.speech.is_tls(),
-            http2: workload.speech == Speech::Http2,
+            http2: workload.speech.is_http2(),
             reuses: workload.reuses,
         });
     }

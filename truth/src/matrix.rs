@@ -87,7 +87,7 @@ impl Cell {
         rule.idle += 1;
         match case.verdict {
             Verdict::Idle | Verdict::Overdue => return,
-            Verdict::Busy(Why::Unread | Why::Unaccepted | Why::Unsent) => {
+            Verdict::Busy(Why::Unread | Why::Unaccepted | Why::Unsent | Why::PeerSilent) => {
                 self.queued += 1;
                 return;
             }

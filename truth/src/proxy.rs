@@ -138,7 +138,11 @@ fn haproxy(servers: &[Upstream]) -> String {
         let front = port + FRONT;
         let protocol = if *http2 { "proto h2" } else { "" };
         let reuse = if *reuses { "always" } else { "never" };
-        let ssl = if *tls { "ssl verify none" } else { "" };
+        let ssl = match (tls, http2) {
+            (false, _) => "",
+            (true, false) => "ssl verify none",
+            (true, true) => "ssl verify none alpn h2",
+        };
         let _ = write!(
             text,
             "listen l{port}\n http-reuse {reuse}\n bind 127.0.0.1:{front} backlog 2048 {protocol}\n \

@@ -1,5 +1,6 @@
 //! An HTTP/1.1 server that keeps the book.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ pub(crate) const STACK: usize = 256 << 10;
 
 /// Serves `address` until the program ends.
 pub(crate) fn serve(address: SocketAddr, speech: Speech, book: &Arc<Book>) -> Result<()> {
-    if speech == Speech::Http2 {
-        return http2::serve(address, book);
+    if speech.is_http2() {
+        return http2::serve(address, speech, book);
     }
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     // The standard library's 128 would refuse a pool that is opened at once.
@@ -60,11 +61,16 @@ fn connection(stream: TcpStream, config: Option<&Arc<ServerConfig>>, book: &Book
 struct Line {
     stream: TcpStream,
     session: Option<Box<ServerConnection>>,
+    /// What came before the handshake was over, and was not read yet.
+    early: VecDeque<u8>,
 }
 
 impl Line {
     /// Waits for more from the client, and leaves it where it is; false at the end.
     fn wait(&mut self) -> io::Result<bool> {
+        if !self.early.is_empty() {
+            return Ok(true);
+        }
         if let Some(session) = &mut self.session {
             let state = session.process_new_packets().map_err(io::Error::other)?;
             if state.plaintext_bytes_to_read() > 0 {
@@ -77,6 +83,9 @@ impl Line {
 
 impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.early.is_empty() {
+            return self.early.read(buffer);
+        }
         let Some(session) = &mut self.session else {
             return self.stream.read(buffer);
         };
@@ -113,17 +122,30 @@ fn requests(
     config: Option<&Arc<ServerConfig>>,
     truth: &Truth,
 ) -> Result<()> {
-    let session = match config {
-        Some(config) => Some(Box::new(tls::accept(&mut stream, config)?)),
-        None => None,
+    let (session, early) = match config {
+        Some(config) => {
+            let (session, early) = tls::accept(&mut stream, config)?;
+            (Some(Box::new(session)), early.into())
+        }
+        None => (None, VecDeque::new()),
     };
-    let mut reader = BufReader::with_capacity(16 << 10, Line { stream, session });
+    let line = Line {
+        stream,
+        session,
+        early,
+    };
+    let mut reader = BufReader::with_capacity(16 << 10, line);
     loop {
         // Between this and the read the bytes lie in the queue, so the book is never behind the kernel.
         if !reader.get_mut().wait()? {
             return Ok(());
         }
         truth.asked();
+        // What came may have been no more than the notice that a client of TLS gives of its end.
+        if reader.fill_buf()?.is_empty() {
+            truth.answered();
+            return Ok(());
+        }
         // Pipelined requests that were read along are in flight with the first.
         loop {
             request(&mut reader, truth)?;

@@ -75,6 +75,11 @@ const HTTP2: Workload = Workload {
     connection: h2_unary,
     ..HTTP
 };
+/// HTTP/2 over TLS.
+const HTTP2_TLS: Workload = Workload {
+    speech: Speech::Http2Tls,
+    ..HTTP2
+};
 /// Connections over TLS that are opened ahead of use.
 const AHEAD: Workload = Workload {
     via: &[Via::V4],
@@ -240,6 +245,26 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         ..FIRST
     },
     Workload {
+        name: "tls13-first-retry",
+        speech: Speech::Retry,
+        connection: first_quick,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-first-retry-long",
+        beyond: Some(
+            "a first request longer than `uncertain_hold`, on a connection that began with HelloRetryRequest",
+        ),
+        speech: Speech::Retry,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-first-early",
+        speech: Speech::EarlyData,
+        resumes: true,
+        ..FIRST
+    },
+    Workload {
         name: "tls-first-unprobed",
         probed: false,
         connection: first_quick,
@@ -350,6 +375,27 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         ..HTTP2
     },
     Workload {
+        name: "h2-tls-unary",
+        ..HTTP2_TLS
+    },
+    Workload {
+        name: "h2-tls-pings",
+        via: &[Via::V4],
+        connection: h2_pings,
+        ..HTTP2_TLS
+    },
+    Workload {
+        name: "h2-tls-server-streaming",
+        connection: h2_server_streaming,
+        ..HTTP2_TLS
+    },
+    Workload {
+        name: "h2-tls-bidirectional",
+        via: &[Via::V4],
+        connection: h2_bidirectional,
+        ..HTTP2_TLS
+    },
+    Workload {
         name: "sse",
         via: PROXIED,
         rule: Some(PortRule::Streams),
@@ -377,11 +423,11 @@ impl Workload {
     pub(crate) fn start(&'static self, via: Via, port: u16) {
         let to = To {
             address: via.target(port),
-            // A proxy's clients need none.
-            speech: if via.program().is_some() && self.speech.is_tls() {
-                Speech::Plain
-            } else {
-                self.speech
+            // A proxy's clients need no TLS.
+            speech: match (via.program(), self.speech) {
+                (Some(_), Speech::Http2Tls) => Speech::Http2,
+                (Some(_), speech) if speech.is_tls() => Speech::Plain,
+                (_, speech) => speech,
             },
             resumes: self.resumes,
         };
@@ -397,7 +443,7 @@ impl Workload {
                     }
                 }
             };
-            if self.speech == Speech::Http2 {
+            if self.speech.is_http2() {
                 // A runtime needs more room.
                 std::thread::spawn(run);
             } else {
@@ -643,7 +689,7 @@ fn h2_unary(to: To, dice: &mut Dice) -> Result<()> {
 
 /// As [`h2_unary`], with a pause of at least so many milliseconds after each answer.
 fn h2_unary_after(to: To, dice: &mut Dice, pause: u64) -> Result<()> {
-    let mut client = http2::Client::connect(to.address)?;
+    let mut client = http2::Client::connect(to)?;
     while !dice.percent(10) {
         let wait = long_work(dice);
         client.ask(
@@ -666,7 +712,7 @@ fn idle(client: &mut http2::Client, dice: &mut Dice) {
 
 /// Pings all the time, with a long request now and then.
 fn h2_pings(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = http2::Client::connect(to.address)?;
+    let mut client = http2::Client::connect(to)?;
     while !dice.percent(20) {
         client.ask_pinging(&Plan::after(long_work(dice), 1000), 2000)?;
         client.ping(2000, dice.between(1, 10))?;
@@ -675,7 +721,7 @@ fn h2_pings(to: To, dice: &mut Dice) -> Result<()> {
 }
 
 fn h2_server_streaming(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = http2::Client::connect(to.address)?;
+    let mut client = http2::Client::connect(to)?;
     while !dice.percent(20) {
         let plan = Plan {
             wait: work(dice),
@@ -691,7 +737,7 @@ fn h2_server_streaming(to: To, dice: &mut Dice) -> Result<()> {
 }
 
 fn h2_bidirectional(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = http2::Client::connect(to.address)?;
+    let mut client = http2::Client::connect(to)?;
     while !dice.percent(20) {
         let mut talk = client.talk()?;
         for _ in 0..dice.between(2, 6) {
@@ -706,7 +752,7 @@ fn h2_bidirectional(to: To, dice: &mut Dice) -> Result<()> {
 
 /// A longer request, and shorter ones beside it.
 fn h2_shared(to: To, dice: &mut Dice, longest: u64) -> Result<()> {
-    let mut client = http2::Client::connect(to.address)?;
+    let mut client = http2::Client::connect(to)?;
     while !dice.percent(20) {
         let plans = [longest, 2000, 500].map(|most| Plan::after(dice.between(most / 4, most), 500));
         client.ask_all(&plans)?;

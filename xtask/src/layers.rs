@@ -49,7 +49,8 @@ pub(crate) fn run(filter: Option<&str>, only: Option<Layer>) -> Counts {
     let mut counts = Counts::default();
     let deny = run.wants(Layer::Deny).then(CargoDeny::prepare);
     // Tests against real servers take them from the root file system too.
-    if run.wants(Layer::Provision) || run.wants(Layer::Test) || run.wants(Layer::E2e) {
+    let real = [Layer::Provision, Layer::Test, Layer::Truth, Layer::E2e];
+    if real.into_iter().any(|layer| run.wants(layer)) {
         counts += run.provision();
     }
     if run.wants(Layer::Fmt) {
@@ -171,12 +172,19 @@ fn truth_layer() -> Result<Counts> {
             ..Counts::default()
         });
     }
-    counted(truth().arg("--short"))
+    counted(truth()?.arg("--short"))
 }
 
-/// The ground-truth lab.
-pub(crate) fn truth() -> Command {
-    cargo(&["run", "--quiet", "--locked", "--package", "truth", "--"])
+/// The ground-truth lab: optimised, since a slow look is one at another moment.
+///
+/// # Errors
+/// If there is no cache.
+pub(crate) fn truth() -> Result<Command> {
+    let mut truth = cargo(&["run", "--quiet", "--release", "--locked"]);
+    truth
+        .args(["--package", "truth", "--"])
+        .env("PATH", envoy::path()?);
+    Ok(truth)
 }
 
 pub(crate) fn check(mut command: Command) -> Result<Counts> {

@@ -65,11 +65,12 @@ fn main() -> ExitCode {
 }
 
 fn truth(options: &[std::ffi::OsString]) -> ExitCode {
-    match layers::truth().args(options).status() {
+    let status = layers::truth().and_then(|mut truth| Ok(truth.args(options).status()?));
+    match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("starting cargo: {error}");
+            eprintln!("truth: {error:#}");
             ExitCode::FAILURE
         }
     }

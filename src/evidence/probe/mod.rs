@@ -45,15 +45,16 @@ fn over_tls(address: SocketAddr, both: &Offer, first: &shake::Done, deadline: De
         (both, *first, true)
     };
     let resumed = match offer.shake(address, deadline) {
-        Shake::Done(done) if done.resumed => Some(done.flight),
+        Shake::Done(done) if done.resumed => Some(done),
         _ => None,
     };
     Spoken {
         transport: Transport::Tls(Handshake {
             newer: full.newer,
             asks_certificate: full.asks_certificate,
+            early_data: resumed.is_some_and(|done| done.early_data),
             full: full.flight,
-            resumed,
+            resumed: resumed.map(|done| done.flight),
         }),
         http1,
         http2: first.http2,

@@ -51,6 +51,7 @@ pub(super) struct Done {
     pub(super) newer: bool,
     pub(super) asks_certificate: bool,
     pub(super) resumed: bool,
+    pub(super) early_data: bool,
     pub(super) http2: bool,
     /// All that came, with what followed the handshake unasked; bytes.
     pub(super) greeting: u32,
@@ -76,6 +77,8 @@ impl Offer {
                     .dangerous()
                     .with_custom_certificate_verifier(verifier)
                     .with_client_cert_resolver(Arc::clone(&asked) as Arc<_>);
+                // Offered, never sent.
+                config.enable_early_data = true;
                 config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
                 Arc::new(config)
             });
@@ -115,6 +118,7 @@ impl Offer {
                 newer: version == Some(rustls::ProtocolVersion::TLSv1_3),
                 asks_certificate: self.asked.0.load(Ordering::Relaxed),
                 resumed: talk.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+                early_data: talk.connection.is_early_data_accepted(),
                 http2: talk.connection.alpn_protocol() == Some(b"h2"),
                 greeting: u32::try_from(talk.flight.bytes())
                     .unwrap_or(u32::MAX)

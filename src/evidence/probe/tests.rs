@@ -21,6 +21,13 @@ fn found(address: SocketAddr) -> Spoken {
 }
 
 fn tls(tickets: usize, protocols: &[&[u8]]) -> SocketAddr {
+    tls_with(|config| {
+        config.send_tls13_tickets = tickets;
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    })
+}
+
+fn tls_with(set: impl FnOnce(&mut ServerConfig)) -> SocketAddr {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(["lab".to_owned()])
         .unwrap()
@@ -35,8 +42,7 @@ fn tls(tickets: usize, protocols: &[&[u8]]) -> SocketAddr {
             rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         )
         .unwrap();
-    config.send_tls13_tickets = tickets;
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    set(&mut config);
     let config = Arc::new(config);
     serve(move |stream| {
         let session = ServerConnection::new(Arc::clone(&config)).unwrap();
@@ -65,6 +71,13 @@ fn a_handshake_is_measured_with_its_tickets_and_when_it_resumes() {
     let without = handshake(found(tls(0, &[])));
     assert_eq!((without.full.last, without.full.writes), (0, 1));
     assert_eq!(without.resumed, None);
+}
+
+#[test]
+fn a_server_that_takes_requests_with_the_hello_is_known() {
+    let with = handshake(found(tls_with(|config| config.max_early_data_size = 1000)));
+    assert!(with.early_data && with.resumed.is_some(), "{with:?}");
+    assert!(!handshake(found(tls(2, &[]))).early_data);
 }
 
 #[test]

@@ -33,7 +33,9 @@ pub(super) fn judge(alone: Verdict, seen: &Seen, history: &History, terms: &Term
         streams::bounded(request, terms)
     };
     match (alone, last) {
-        (Verdict::Busy(Why::Unread | Why::Unsent), _) => streams::bounded(alone, terms),
+        (Verdict::Busy(Why::Unread | Why::Unsent | Why::PeerSilent), _) => {
+            streams::bounded(alone, terms)
+        }
         (Verdict::Busy(Why::Fresh) | Verdict::Uncertain(Tie::Handshake), _) => alone,
         (Verdict::Uncertain(Tie::Undecided), Last::Unknown) => alone,
         (_, Last::Asked) => sure,

@@ -43,6 +43,8 @@ pub enum Why {
     Unread,
     /// Bytes of the answer are not sent, or not acknowledged.
     Unsent,
+    /// Bytes of the answer are sent again and again, and the peer acknowledges nothing: it may be gone.
+    PeerSilent,
     /// The last payload came in, and nothing went out since.
     Unanswered,
     /// An answer went out so recently that more of it may follow.
@@ -129,7 +131,33 @@ pub fn judge(seen: &Seen, history: &History, terms: &Terms) -> Verdict {
 /// The rule `requests`, and what a handshake changes in it.
 fn requests_over_tls(seen: &Seen, history: &History, terms: &Terms) -> Verdict {
     let verdict = requests::judge(seen, history, &terms.holds);
-    tls::amend(verdict, seen, terms)
+    match tls::amend(verdict, seen, terms) {
+        // The delayed-ACK mode may still decide it, however old it is.
+        undecided @ Verdict::Uncertain(Tie::Undecided) => undecided,
+        doubt @ Verdict::Uncertain(_) => hold(doubt, seen, terms.holds.uncertain),
+        verdict => verdict,
+    }
+}
+
+/// The verdict, or idle where nothing has moved for `time`.
+fn hold(verdict: Verdict, seen: &Seen, time: Duration) -> Verdict {
+    match seen.ages {
+        Some(ages) if !within(ages.received.min(ages.sent), time) => Verdict::Idle,
+        _ => verdict,
+    }
+}
+
+/// Timeouts in a row after which a peer counts as silent: with the kernel's shortest (`TCP_RTO_MIN`, 200 ms, doubled each time), three
+/// seconds.
+const SILENT: u8 = 4;
+
+/// The verdict on a connection whose send queue is not empty.
+fn unsent(seen: &Seen) -> Verdict {
+    Verdict::Busy(if seen.retransmits < SILENT {
+        Why::Unsent
+    } else {
+        Why::PeerSilent
+    })
 }
 
 fn within(age: u32, hold: Duration) -> bool {
@@ -163,6 +191,7 @@ impl std::fmt::Display for Verdict {
             Self::Busy(Why::Unaccepted) => "not yet accepted by the program",
             Self::Busy(Why::Unread) => "request unread by the program",
             Self::Busy(Why::Unsent) => "answer not yet taken by the peer",
+            Self::Busy(Why::PeerSilent) => "answer not acknowledged, the peer may be gone",
             Self::Busy(Why::Unanswered) => "request not answered",
             Self::Busy(Why::Answering) => "answer just sent, may go on",
             Self::Busy(Why::Fresh) => "just opened",

@@ -1,8 +1,10 @@
-//! The rule `requests`: a request is answered before the next one comes, as in HTTP/1.1.
+//! The rule `requests`: a request is answered before the next one comes, as in HTTP/1.1. Doubt has no end here: see the callers.
 
 use std::time::Duration;
 
-use super::{Ages, History, Holds, Pingpong, Seen, Segments, Stage, Tie, Verdict, Why, within};
+use super::{
+    Ages, History, Holds, Pingpong, Seen, Segments, Stage, Tie, Verdict, Why, unsent, within,
+};
 
 /// The longest time for which the kernel delays an ACK (`TCP_DELACK_MAX`, include/net/tcp.h): until then, no ACK says nothing.
 pub(in crate::evidence) const LONGEST_DELAYED_ACK: u32 = 200;
@@ -17,7 +19,7 @@ pub(super) fn judge(seen: &Seen, history: &History, holds: &Holds) -> Verdict {
         Stage::Closing => {
             // The program is done with it; only bytes of its answer are worth a wait.
             return if seen.unsent > fin_sent {
-                Verdict::Busy(Why::Unsent)
+                unsent(seen)
             } else {
                 Verdict::Idle
             };
@@ -28,7 +30,7 @@ pub(super) fn judge(seen: &Seen, history: &History, holds: &Holds) -> Verdict {
         return Verdict::Busy(Why::Unread);
     }
     if seen.unsent > 0 {
-        return Verdict::Busy(Why::Unsent);
+        return unsent(seen);
     }
     let Some(ages) = seen.ages else {
         return Verdict::Busy(Why::Unseen);
@@ -53,10 +55,9 @@ pub(super) fn judge(seen: &Seen, history: &History, holds: &Holds) -> Verdict {
 
 /// Something went out after the last payload came in: it is either the whole answer, or a part of one.
 fn answered(ages: &Ages, history: &History, holds: &Holds) -> Verdict {
-    // An answer that came in bursts is expected to go on for twice its longest pause.
-    let pause = holds
-        .pause
-        .max(2 * Duration::from_millis(history.longest_pause.into()));
+    // An answer that came in bursts is expected to go on for twice its longest pause, but for no longer than anything is held in doubt.
+    let twice = 2 * Duration::from_millis(history.longest_pause.into());
+    let pause = holds.pause.max(twice.min(holds.uncertain));
     if within(ages.sent, pause) {
         Verdict::Busy(Why::Answering)
     } else {
@@ -78,12 +79,12 @@ fn judge_tie(seen: &Seen, ages: &Ages, history: &History, holds: &Holds) -> Verd
         return answered(ages, history, holds);
     }
     let since = history.since.unwrap_or(Segments::UNKNOWN);
-    let tie = match history.pingpong {
+    Verdict::Uncertain(match history.pingpong {
         // A FIN counts among the segments and switches the mode on, so neither says anything.
         _ if seen.stage == Stage::HalfClosed => Tie::ProbablyBusy,
         // All that was sent is acknowledged. An answer is by a segment without payload, unless a request brought the ACK.
         _ if since.acks_received == 0 => return Verdict::Busy(Why::Unanswered),
-        Pingpong::Unread => return Verdict::Uncertain(Tie::Undecided),
+        Pingpong::Unread => Tie::Undecided,
         // The peer acknowledged the answer by itself. A request that it sent twice would have switched the mode off.
         Pingpong::On if ages.ack < ages.received => return answered(ages, history, holds),
         // A payload sent within the tick switches the mode on, and only the delayed-ACK timer of a later request off again.
@@ -94,10 +95,5 @@ fn judge_tie(seen: &Seen, ages: &Ages, history: &History, holds: &Holds) -> Verd
         }
         Pingpong::On => Tie::ProbablyIdle,
         Pingpong::Unknown => Tie::ProbablyBusy,
-    };
-    if within(ages.received, holds.uncertain) {
-        Verdict::Uncertain(tie)
-    } else {
-        Verdict::Idle
-    }
+    })
 }

@@ -9,6 +9,8 @@ pub struct Seen {
     pub unread: u32,
     /// Bytes not sent, or sent and not acknowledged (`idiag_wqueue`); counts our own FIN as one.
     pub unsent: u32,
+    /// Retransmission timeouts in a row that no acknowledgement has answered (`tcpi_retransmits`).
+    pub retransmits: u8,
     /// The ages, unless the kernel withheld them.
     pub ages: Option<Ages>,
     /// Payload bytes received over the connection's life (`tcpi_bytes_received`, Linux 4.1).

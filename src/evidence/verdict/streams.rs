@@ -1,6 +1,6 @@
 //! The rules `streams` and `until-closed`: what a connection carries has no end that the kernel could show.
 
-use super::{Seen, Stage, Terms, Verdict, Why, within};
+use super::{Seen, Stage, Terms, Verdict, Why, unsent, within};
 
 /// Busy while payload moves.
 pub(super) fn judge(seen: &Seen, terms: &Terms) -> Verdict {
@@ -9,7 +9,7 @@ pub(super) fn judge(seen: &Seen, terms: &Terms) -> Verdict {
     }
     let verdict = match seen.ages {
         _ if has_unread(seen) => Verdict::Busy(Why::Unread),
-        _ if seen.unsent > 0 => Verdict::Busy(Why::Unsent),
+        _ if seen.unsent > 0 => unsent(seen),
         None => Verdict::Busy(Why::Unseen),
         Some(ages) if within(ages.received.min(ages.sent), terms.holds.stream_quiet) => {
             Verdict::Busy(Why::Streaming)
@@ -43,7 +43,7 @@ fn ending(seen: &Seen) -> Option<Verdict> {
         Stage::Open | Stage::HalfClosed => None,
         Stage::Opening | Stage::Closed => Some(Verdict::Idle),
         // The FIN counts as one byte.
-        Stage::Closing if seen.unsent > 1 => Some(Verdict::Busy(Why::Unsent)),
+        Stage::Closing if seen.unsent > 1 => Some(unsent(seen)),
         Stage::Closing => Some(Verdict::Idle),
     }
 }

@@ -56,6 +56,28 @@ fn bytes_in_a_queue_are_busy_whatever_the_ages_say() {
 }
 
 #[test]
+fn a_peer_that_acknowledges_nothing_is_named_and_waited_for() {
+    let sent = |retransmits| Seen {
+        unsent: 100,
+        retransmits,
+        ..open(60_000, 50_000, 59_000)
+    };
+    assert_eq!(alone(&sent(3)), Verdict::Busy(Why::Unsent));
+    assert_eq!(alone(&sent(4)), Verdict::Busy(Why::PeerSilent));
+    let closing = Seen {
+        stage: Stage::Closing,
+        ..sent(4)
+    };
+    assert_eq!(alone(&closing), Verdict::Busy(Why::PeerSilent));
+    // Nothing but our own FIN: the answer was taken.
+    let fin = Seen {
+        unsent: 1,
+        ..closing
+    };
+    assert_eq!(alone(&fin), Verdict::Idle);
+}
+
+#[test]
 fn received_later_than_sent_is_busy_for_ever() {
     assert_eq!(
         alone(&open(3_600_000, 3_600_004, 3_600_000)),
@@ -86,6 +108,14 @@ fn an_answer_in_bursts_is_given_twice_its_longest_pause() {
         judge(&open(9_000, 1600, 1600), &history, &PLAIN),
         Verdict::Idle
     );
+    // But no longer than anything is held in doubt.
+    let long = History {
+        longest_pause: 8000,
+        ..History::default()
+    };
+    let last = |age| judge(&open(30_000, age, age), &long, &PLAIN);
+    assert_eq!(last(9_999), Verdict::Busy(Why::Answering));
+    assert_eq!(last(10_000), Verdict::Idle);
 }
 
 const fn segments(acks_sent: u16, acks_received: u16, payloads_received: u16) -> Segments {

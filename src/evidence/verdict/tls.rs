@@ -4,9 +4,7 @@
 //! resumed TLS 1.2 session sends its own end of the handshake last. So what came last says nothing as long as the server has sent no
 //! more than its handshake. How much that is was measured by a probe.
 
-use std::time::Duration;
-
-use super::{Seen, Shape, Stage, Terms, Tie, Verdict, Why, within};
+use super::{Seen, Shape, Stage, Terms, Tie, Verdict, Why, hold};
 use crate::evidence::spoken::{Flight, Handshake, Transport};
 
 /// Clients with less to negotiate (no ALPN, a shorter hash) get so many bytes less than the probe did.
@@ -29,6 +27,10 @@ const LARGEST_HANDSHAKE: u64 = 10_240;
 const FIRST_GUESS: u32 = 536;
 /// The client's end of a handshake has at most so many bytes: CCS and Finished (TLS 1.3), CCS and Finished of a resumed session (1.2).
 const FINISHED: u64 = 97;
+/// CCS and Finished of TLS 1.3 alone, with the longest hash that is in use.
+const FINISHED_NEWER: u64 = 80;
+/// The record that ends early data (`EndOfEarlyData`) before them: without one, there were none.
+const END_OF_EARLY_DATA: u64 = 26;
 /// With a key exchange before it (TLS 1.2), so many.
 const KEY_EXCHANGE: u64 = 200;
 /// A client's part is at least so long after its hello (TLS 1.2, resumed).
@@ -56,27 +58,20 @@ enum Answered {
 pub(super) fn amend(verdict: Verdict, seen: &Seen, terms: &Terms) -> Verdict {
     let queued = Verdict::Busy(Why::Unread);
     let open = matches!(seen.stage, Stage::Open | Stage::HalfClosed);
-    let (Some(ages), Some(shape)) = (seen.ages, seen.shape) else {
+    let (Some(_), Some(shape)) = (seen.ages, seen.shape) else {
         return verdict;
     };
     if !open || verdict == queued || seen.unsent > 0 || seen.received == 0 || shape.sent == 0 {
         return verdict;
     }
-    let quiet = ages.received.min(ages.sent);
-    let unsure = || {
-        hold(
-            Verdict::Uncertain(Tie::Handshake),
-            quiet,
-            terms.holds.uncertain,
-        )
-    };
-    let nothing_asked = || hold(Verdict::Busy(Why::Fresh), quiet, terms.holds.pause);
+    let unsure = Verdict::Uncertain(Tie::Handshake);
+    let nothing_asked = || hold(Verdict::Busy(Why::Fresh), seen, terms.holds.pause);
     let handshake = match terms.spoken.transport {
         Transport::Plain => return verdict,
         Transport::Unknown => {
             let answered = matches!(verdict, Verdict::Idle | Verdict::Busy(Why::Answering));
             return if answered && may_be_handshake(seen, &shape) {
-                unsure()
+                unsure
             } else {
                 verdict
             };
@@ -84,36 +79,26 @@ pub(super) fn amend(verdict: Verdict, seen: &Seen, terms: &Terms) -> Verdict {
         Transport::Tls(handshake) => handshake,
     };
     let asked = || asked(seen.received, &shape, &handshake);
-    match answered(seen.received, &shape, &handshake) {
+    match answered(verdict, seen.received, &shape, &handshake) {
         Answered::Yes => verdict,
         Answered::No => match asked() {
             Asked::Yes => Verdict::Busy(Why::Unanswered),
-            Asked::Perhaps => unsure(),
+            Asked::Perhaps => unsure,
             Asked::No => nothing_asked(),
         },
         Answered::Perhaps => match (verdict, asked()) {
             (Verdict::Busy(Why::Unanswered), Asked::Yes) => verdict,
             (Verdict::Busy(Why::Unanswered), Asked::No) => nothing_asked(),
-            (Verdict::Busy(Why::Unanswered), Asked::Perhaps) => unsure(),
+            (Verdict::Busy(Why::Unanswered), Asked::Perhaps) => unsure,
             // The last word of a full handshake of TLS 1.2 is the server's: what it sends after a request is an answer.
-            (Verdict::Idle | Verdict::Busy(Why::Answering), _) if handshake.newer => unsure(),
+            (Verdict::Idle | Verdict::Busy(Why::Answering), _) if handshake.newer => unsure,
             _ => verdict,
         },
     }
 }
 
-fn hold(verdict: Verdict, quiet: u32, time: Duration) -> Verdict {
-    if within(quiet, time) {
-        verdict
-    } else {
-        Verdict::Idle
-    }
-}
-
 /// Whether the server may have sent no more than a handshake.
-fn answered(received: u64, shape: &Shape, handshake: &Handshake) -> Answered {
-    let full = handshake.newer.then_some(handshake.full);
-    let measured = || full.into_iter().chain(handshake.resumed);
+fn answered(verdict: Verdict, received: u64, shape: &Shape, handshake: &Handshake) -> Answered {
     let more_keys = if handshake.newer && received >= POST_QUANTUM_HELLO {
         POST_QUANTUM
     } else {
@@ -122,7 +107,14 @@ fn answered(received: u64, shape: &Shape, handshake: &Handshake) -> Answered {
     let fits = |flight: Flight| {
         is_all_of(shape, &flight, 0) || more_keys > 0 && is_all_of(shape, &flight, more_keys)
     };
-    if measured().any(fits) {
+    let full = if handshake.newer {
+        fits(handshake.full)
+    } else {
+        // The server's word was the last of it, so order decides, and size only what order leaves in doubt: a resumed handshake
+        // and its first answer may be as long, in as many segments.
+        verdict.is_tie() && !verdict.is_undecided() && fits(handshake.full)
+    };
+    if full || handshake.resumed.is_some_and(fits) {
         return Answered::No;
     }
     let beyond = if handshake.asks_certificate {
@@ -155,9 +147,17 @@ fn asked(received: u64, shape: &Shape, handshake: &Handshake) -> Asked {
     let largest = u64::from(shape.largest_received);
     let rest = received.saturating_sub(largest);
     let is_exact = shape.largest_received > FIRST_GUESS && shape.largest_received < shape.mss;
-    if is_exact && rest <= FINISHED && !handshake.asks_certificate {
+    if is_exact && !handshake.asks_certificate {
         // The hello, in one segment, and nothing that has room for a request.
-        return Asked::No;
+        let early = handshake.early_data;
+        let finished = if early { FINISHED_NEWER } else { FINISHED };
+        if rest <= finished {
+            return Asked::No;
+        }
+        // But for one that came along with the hello.
+        if early && rest <= FINISHED_NEWER + END_OF_EARLY_DATA {
+            return Asked::Yes;
+        }
     }
     let mss = u64::from(shape.mss.max(1));
     let segments = u64::from(shape.payloads_received);

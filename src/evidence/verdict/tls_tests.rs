@@ -20,6 +20,7 @@ fn port(newer: bool, asks_certificate: bool) -> Terms {
             transport: Transport::Tls(Handshake {
                 newer,
                 asks_certificate,
+                early_data: false,
                 full: FULL,
                 resumed: Some(RESUMED),
             }),
@@ -114,6 +115,22 @@ fn without_tickets_the_client_is_last_and_that_is_no_request() {
 }
 
 #[test]
+fn a_request_that_came_with_the_hello_is_told_by_the_end_of_early_data() {
+    let mut port = port(true, false);
+    if let Transport::Tls(handshake) = &mut port.spoken.transport {
+        handshake.early_data = true;
+    }
+    // Hello, CCS and request in one segment; then EndOfEarlyData and Finished; the server's flight and its tickets.
+    let early = sent(60_000, 700 + 26 + 58, 475, (2, 2), 700);
+    assert_eq!(verdict(&early, &port), ASKED);
+    let apart = sent(60_000, 560 + 300 + 26 + 58, 475, (3, 2), 560);
+    assert_eq!(verdict(&apart, &port), ASKED);
+    // Resumed, and nothing asked yet.
+    let none = sent(1000, 560 + 6 + 74, 475, (2, 2), 560);
+    assert_eq!(verdict(&none, &port), Verdict::Idle);
+}
+
+#[test]
 fn another_size_than_the_measured_ones_is_held_in_doubt() {
     let port = port(true, false);
     let other = |age| sent(age, 790, 1800, (3, 3), 560);
@@ -150,6 +167,50 @@ fn the_last_word_of_an_older_handshake_is_the_server_s() {
     };
     assert_eq!(verdict(&resumed((2, 2), 651), &port), Verdict::Idle);
     assert_eq!(verdict(&resumed((3, 2), 800), &port), ASKED);
+}
+
+#[test]
+fn a_tie_after_a_full_older_handshake_is_decided_by_its_size() {
+    let port = port(false, false);
+    let tie = |age, received, sent_bytes, segments| Seen {
+        ages: Some(Ages {
+            received: age,
+            sent: age,
+            ack: age,
+        }),
+        segments: Some(Segments::UNKNOWN),
+        ..sent(0, received, sent_bytes, segments, 536)
+    };
+    let with = |seen: &Seen, pingpong| {
+        let history = History {
+            pingpong,
+            ..History::default()
+        };
+        judge(seen, &history, &port)
+    };
+    // Hello, key exchange and Finished, a request in three segments, all within a tick of the server's Finished.
+    let asked = tie(60_000, 300 + 126 + 3000, 3410, (5, 4));
+    assert_eq!(with(&asked, Pingpong::On), ASKED);
+    assert_eq!(with(&asked, Pingpong::Unknown), ASKED);
+    // The mode decides where it can.
+    let undecided = Verdict::Uncertain(Tie::Undecided);
+    assert_eq!(with(&asked, Pingpong::Unread), undecided);
+    // Nothing but the handshake.
+    let hello = |age| Seen {
+        shape: Some(Shape {
+            largest_received: 900,
+            ..tie(0, 0, 3410, (2, 4)).shape.unwrap()
+        }),
+        ..tie(age, 900 + 93, 3410, (2, 4))
+    };
+    let fresh = Verdict::Busy(Why::Fresh);
+    assert_eq!(with(&hello(500), Pingpong::On), fresh);
+    assert_eq!(with(&hello(1000), Pingpong::On), Verdict::Idle);
+    // An answer after the handshake.
+    let answered = |age| tie(age, 300 + 126 + 3000, 3410 + 300, (5, 5));
+    let doubt = Verdict::Uncertain(Tie::ProbablyIdle);
+    assert_eq!(with(&answered(9000), Pingpong::On), doubt);
+    assert_eq!(with(&answered(10_000), Pingpong::On), Verdict::Idle);
 }
 
 #[test]
