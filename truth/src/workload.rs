@@ -262,6 +262,16 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "tls13-first-early",
         speech: Speech::EarlyData,
         resumes: true,
+        connection: first_quick,
+        ..FIRST
+    },
+    Workload {
+        name: "tls13-first-early-long",
+        beyond: Some(
+            "a first request longer than `uncertain_hold` that came along with a hello, both in less than 536 bytes",
+        ),
+        speech: Speech::EarlyData,
+        resumes: true,
         ..FIRST
     },
     Workload {
