@@ -7,7 +7,11 @@ use super::verdict::{Flow, Last, Seen};
 
 /// A PING frame (RFC 9113, section 6.7), and so its answer.
 const PING: u32 = 17;
-/// Frames that belong to no request, alone or in pairs: SETTINGS with ACK, WINDOW_UPDATE, both, two of these, PING.
+/// So many pings at most between two looks: what has their size and is more is a message and its echo.
+const MOST_PINGS: u32 = 2;
+/// SETTINGS with ACK.
+const ACKNOWLEDGED: u32 = 9;
+/// Frames of a client that belong to no request, alone or in pairs: SETTINGS with ACK, WINDOW_UPDATE, both, two of these, PING.
 const CONTROL: [u32; 5] = [9, 13, 22, 26, PING];
 /// What TLS adds to what was written at once: nothing without, 22 bytes (1.3), 29 (1.2 with GCM).
 const RECORDS: [u32; 3] = [0, 22, 29];
@@ -30,6 +34,8 @@ struct Entry {
     /// At the first look the last payload had come in.
     received_last: bool,
     last: Last,
+    /// Bytes of control frames that the server has sent since the first look.
+    controls: u32,
 }
 
 impl Flows {
@@ -55,18 +61,21 @@ impl Flows {
             moved_at: now.wrapping_sub(quiet),
             received_last: ages.received <= ages.sent,
             last: Last::Unknown,
+            controls: 0,
         };
         let Some(entry) = self.entries.touch(cookie) else {
             self.entries.insert(cookie, first);
             return Flow {
                 last: first.last,
                 quiet,
+                controls: 0,
             };
         };
         let came = received.wrapping_sub(entry.received);
         let went = sent.wrapping_sub(entry.sent);
         if came > 0 || went > 0 {
-            if is_ping(came, went) || is_control(came, went) && is_control(went, came) {
+            if is_ping(came, went) || is_control(came, went) && is_unasked(went, came) {
+                entry.controls = entry.controls.saturating_add(went);
                 if entry.last == Last::Unknown {
                     entry.last = if entry.received_last {
                         Last::Perhaps
@@ -94,6 +103,7 @@ impl Flows {
         Flow {
             last: entry.last,
             quiet: now.wrapping_sub(entry.moved_at),
+            controls: entry.controls,
         }
     }
 
@@ -111,9 +121,17 @@ impl Flows {
 /// Pings and their answers, as many one way as the other.
 fn is_ping(came: u32, went: u32) -> bool {
     came == went
-        && RECORDS
-            .iter()
-            .any(|record| came.is_multiple_of(PING + record))
+        && RECORDS.iter().any(|record| {
+            let one = PING + record;
+            came.is_multiple_of(one) && came / one <= MOST_PINGS
+        })
+}
+
+/// Nothing, or what a server sends without having been asked for anything: pings, their answers, and the answer to SETTINGS. Of the
+/// same size as other control frames are the messages of an answer in small parts.
+fn is_unasked(went: u32, came: u32) -> bool {
+    let any = |frame: u32| RECORDS.iter().any(|record| went == frame + record);
+    went == 0 || any(PING) || came > 0 && any(ACKNOWLEDGED)
 }
 
 /// Nothing, or control frames alone; `other` bytes went the other way.
@@ -178,6 +196,24 @@ mod tests {
             assert_eq!(flow.last, Last::Moved, "{came} {went}");
             assert!(flow.quiet > 59_000, "{came} {went}");
         }
+    }
+
+    #[test]
+    fn messages_of_a_stream_that_have_the_size_of_frames_move_something() {
+        // DATA of 0, 4, 8, 13 and 17 bytes; 0 and 4 over TLS.
+        for went in [9, 13, 22, 26, 31, 35] {
+            let flow = moved(0, went, (60_050, 10));
+            assert_eq!((flow.last, flow.quiet), (Last::Moved, 10), "{went}");
+        }
+        // A message and its echo.
+        let echoed = moved(17 * 5, 17 * 5, (20, 5));
+        assert_eq!((echoed.last, echoed.quiet), (Last::Moved, 5));
+    }
+
+    #[test]
+    fn the_server_s_pings_are_counted_apart() {
+        assert_eq!(moved(17, 17, (10, 10)).controls, 17);
+        assert_eq!(moved(300, 17, (10, 10)).controls, 0);
     }
 
     #[test]

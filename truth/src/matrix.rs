@@ -42,6 +42,8 @@ pub(crate) struct Cell {
     changed: u64,
     /// How long after the answer an idle connection was held at most.
     pub(crate) held: Duration,
+    /// And by what evidence.
+    holder: Option<String>,
     rules: BTreeMap<String, Rule>,
     wrong: Vec<String>,
 }
@@ -103,7 +105,10 @@ impl Cell {
         let idle = truth.idle_for(now);
         rule.held += 1;
         rule.longest = rule.longest.max(idle);
-        self.held = self.held.max(idle);
+        if idle > self.held {
+            self.held = idle;
+            self.holder = Some(format!("{} {case}", truth.plan()));
+        }
     }
 }
 
@@ -113,15 +118,38 @@ pub(crate) struct Matrix {
     cells: BTreeMap<(u16, Sight), Cell>,
 }
 
+/// What is counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// One request after another, by the rules for those.
+    Requests,
+    /// HTTP/2, and ports with a rule of their own.
+    Streams,
+    /// What the defaults don't cover.
+    Beyond,
+}
+
 /// What is said of a server's port.
 pub(crate) struct Label {
     pub(crate) name: String,
     /// What the defaults can't do there, if so.
     pub(crate) beyond: Option<&'static str>,
+    /// One request after another.
+    pub(crate) requests: bool,
     /// Whether looks without history count too: with HTTP/2 a drain has one from its first look on.
     pub(crate) first: bool,
     /// The longest that an idle connection may be held.
     pub(crate) most: Duration,
+}
+
+impl Label {
+    fn group(&self) -> Group {
+        match self.beyond {
+            Some(_) => Group::Beyond,
+            None if self.requests => Group::Requests,
+            None => Group::Streams,
+        }
+    }
 }
 
 impl Matrix {
@@ -130,39 +158,36 @@ impl Matrix {
         self.cells.entry((port, sight)).or_default()
     }
 
-    /// Looks at requests in flight, each connection once a look.
-    pub(crate) fn looks(&self) -> u64 {
-        self.sum(Sight::Known, |cell| cell.in_flight)
-    }
-
-    fn sum(&self, sight: Sight, count: impl Fn(&Cell) -> u64) -> u64 {
-        self.cells
-            .iter()
-            .filter(|((_, at), _)| *at == sight)
-            .map(|(_, cell)| count(cell))
-            .sum()
+    /// Looks at requests in flight in the rows of a group, each connection once a look; and how many of them found it idle.
+    pub(crate) fn looks(
+        &self,
+        sight: Sight,
+        group: Group,
+        label: impl Fn(u16) -> Label,
+    ) -> (u64, u64) {
+        let (mut looks, mut wrong) = (0, 0);
+        for ((port, at), cell) in &self.cells {
+            if *at == sight && label(*port).group() == group {
+                looks += cell.in_flight;
+                wrong += cell.false_idle;
+            }
+        }
+        (looks, wrong)
     }
 
     /// Over all workloads: what the defaults cover, and what they don't.
-    pub(crate) fn totals(&self, label: impl Fn(u16) -> Label) -> String {
+    pub(crate) fn totals(&self, label: impl Fn(u16) -> Label + Copy) -> String {
         let mut lines = Vec::new();
-        for (words, covered) in [("the defaults cover", true), ("beyond the defaults", false)] {
+        for (words, group) in [
+            ("HTTP/1.1, with TLS and without", Group::Requests),
+            ("HTTP/2 and streams", Group::Streams),
+            ("beyond the defaults", Group::Beyond),
+        ] {
             for (how, sight) in [
                 ("first looks", Sight::First),
                 ("with history", Sight::Known),
             ] {
-                let counts = |(port, at): &(u16, Sight)| {
-                    let label = label(*port);
-                    *at == sight
-                        && label.beyond.is_none() == covered
-                        && (label.first || sight == Sight::Known)
-                };
-                let cells = self.cells.iter().filter(|(key, _)| counts(key));
-                let (mut looks, mut wrong) = (0, 0);
-                for (_, cell) in cells {
-                    looks += cell.in_flight;
-                    wrong += cell.false_idle;
-                }
+                let (looks, wrong) = self.looks(sight, group, label);
                 lines.push(format!(
                     "{words}, {how}: {looks} looks at requests in flight, {wrong} false idle"
                 ));
@@ -180,6 +205,7 @@ impl Matrix {
                 beyond: None,
                 first,
                 most,
+                ..
             } = label(*port)
             else {
                 continue;
@@ -192,8 +218,9 @@ impl Matrix {
             }
             if cell.held > most {
                 broken.push(format!(
-                    "{name}, {sight:?}: held for {:?} after its answer",
-                    cell.held
+                    "{name}, {sight:?}: held for {:?} after its answer: {}",
+                    cell.held,
+                    cell.holder.as_deref().unwrap_or_default()
                 ));
             }
         }

@@ -52,6 +52,8 @@ fn connection(stream: TcpStream, config: Option<&Arc<ServerConfig>>, book: &Book
     stream.set_nodelay(true)?;
     let cookie = rustix::net::sockopt::socket_cookie(&stream)?;
     let truth = book.open(cookie);
+    // Keeps the socket open until it is struck out.
+    let _last = stream.try_clone()?;
     let end = requests(stream, config, &truth);
     book.close(cookie);
     end

@@ -208,6 +208,14 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         ..FIRST
     },
     Workload {
+        name: "tls13-first-tiny",
+        beyond: Some(
+            "an answer of less than 200 bytes that the kernel sent in one segment with the tickets, on a paced connection (BBR, fq)",
+        ),
+        connection: first_tiny,
+        ..FIRST
+    },
+    Workload {
         name: "tls13-first-resumed",
         resumes: true,
         ..FIRST
@@ -429,6 +437,11 @@ pub(crate) const WORKLOADS: &[Workload] = &[
 ];
 
 impl Workload {
+    /// Whether its requests come one after another on a connection: HTTP/1.1, over TLS or not.
+    pub(crate) fn is_requests(&self) -> bool {
+        !self.speech.is_http2() && self.rule.is_none()
+    }
+
     /// Starts the clients; they go on until the program ends.
     pub(crate) fn start(&'static self, via: Via, port: u16) {
         let to = To {
@@ -536,6 +549,18 @@ fn first_quick(to: To, dice: &mut Dice) -> Result<()> {
     few(to, dice, wait)
 }
 
+/// As [`first`], with answers that are shorter than the sizes of handshakes differ.
+fn first_tiny(to: To, dice: &mut Dice) -> Result<()> {
+    let mut client = Client::connect(to)?;
+    client.ask(&Plan::after(long_work(dice), size(dice, TINY as u64)), 0)?;
+    client.answer()?;
+    nap(dice, 1000, 13_000);
+    Ok(())
+}
+
+/// Bytes of an answer's body that are within what handshakes differ by.
+const TINY: usize = 200;
+
 fn few(to: To, dice: &mut Dice, wait: u64) -> Result<()> {
     let mut client = Client::connect(to)?;
     let body = if dice.percent(30) {
@@ -543,11 +568,12 @@ fn few(to: To, dice: &mut Dice, wait: u64) -> Result<()> {
     } else {
         0
     };
-    client.ask(&Plan::after(wait, size(dice, 6000)), body)?;
+    let answer = |dice: &mut Dice| size(dice, 6000).max(TINY);
+    client.ask(&Plan::after(wait, answer(dice)), body)?;
     client.answer()?;
     think(dice);
     if dice.percent(30) {
-        client.ask(&Plan::after(work(dice), size(dice, 6000)), 0)?;
+        client.ask(&Plan::after(work(dice), answer(dice)), 0)?;
         client.answer()?;
         think(dice);
     }

@@ -3,7 +3,7 @@
 //! A request that waits alone on its connection is seen as with HTTP/1.1: it came in, and nothing went out since. One that waits
 //! while others are answered is not: then the connection is busy until nothing has moved for `stream_quiet`.
 
-use super::{History, Last, Seen, Stage, Terms, Tie, Verdict, Why, streams, within};
+use super::{Flow, History, Last, Seen, Stage, Terms, Tie, Verdict, Why, streams, within};
 use crate::evidence::spoken::Transport;
 
 /// A client acknowledges an answer with WINDOW_UPDATE frames at once. What comes later than this after the last payload sent is a
@@ -21,10 +21,15 @@ pub(super) fn judge(alone: Verdict, seen: &Seen, history: &History, terms: &Term
     let Some(ages) = seen.ages.filter(|_| open) else {
         return streams::bounded(alone, terms);
     };
-    let (last, quiet) = match history.flow {
-        Some(flow) => (flow.last, flow.quiet),
-        None => (Last::Unknown, ages.received.min(ages.sent)),
-    };
+    let Flow {
+        last,
+        quiet,
+        controls,
+    } = history.flow.unwrap_or(Flow {
+        last: Last::Unknown,
+        quiet: ages.received.min(ages.sent),
+        controls: 0,
+    });
     let request = Verdict::Busy(Why::Unanswered);
     // Where HTTP/1.1 is spoken too, a request may be one of those, and they end.
     let sure = if terms.spoken.http1 {
@@ -40,7 +45,7 @@ pub(super) fn judge(alone: Verdict, seen: &Seen, history: &History, terms: &Term
         (Verdict::Uncertain(Tie::Undecided), Last::Unknown) => alone,
         (_, Last::Asked) => sure,
         // Nothing was answered; without TLS it is known whether something was asked.
-        _ if is_greeting(seen, terms) => streams::bounded(request, terms),
+        _ if is_greeting(seen, controls, terms) => streams::bounded(request, terms),
         (_, Last::Perhaps) => streams::bounded(request, terms),
         (Verdict::Busy(Why::Unanswered), Last::Unknown) => {
             // A request, or what a client sends once it has taken an answer.
@@ -59,12 +64,12 @@ pub(super) fn judge(alone: Verdict, seen: &Seen, history: &History, terms: &Term
 }
 
 /// Whether the server has said no more than hello, and the client may have.
-fn is_greeting(seen: &Seen, terms: &Terms) -> bool {
+fn is_greeting(seen: &Seen, controls: u32, terms: &Terms) -> bool {
     let greeting = u64::from(terms.spoken.greeting);
     let over_tls = matches!(terms.spoken.transport, Transport::Tls(_));
     // A connection with HTTP/1.1 may have answered with less.
     !terms.spoken.http1
         && greeting > 0
-        && seen.sent <= greeting + GREETING_VARIES
+        && seen.sent <= greeting + GREETING_VARIES + u64::from(controls)
         && (over_tls || seen.received > PREFACE)
 }

@@ -131,6 +131,8 @@ pub struct Flow {
     pub last: Last,
     /// Since payload moved that was more than a ping, milliseconds.
     pub quiet: u32,
+    /// Bytes of control frames that the server has sent since the first look.
+    pub controls: u32,
 }
 
 /// The last thing that moved, apart from pings.
