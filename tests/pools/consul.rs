@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::conformance::Fixture;
 use crate::consul_agent::{ConsulAgent, MASTER};
-use crate::support::{becomes, cx, eventually, pool, read, said};
+use crate::support::{becomes, cx, eventually, free_port, pool, read, said};
 
 struct Consul {
     agent: ConsulAgent,
@@ -426,6 +426,55 @@ fn services_that_are_gone_are_no_hindrance_and_missing_ones_are_named() {
     assert_eq!(both.health(&cx(), &before).unwrap(), Health::Passing);
     assert_eq!(both.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
     becomes(of(json!(["plain"])).as_ref(), dir.path(), Membership::In);
+}
+
+#[test]
+fn an_agent_is_reached_over_tls_with_its_own_authority_and_over_a_unix_socket() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let port = free_port();
+    let mut socket = String::new();
+    let agent = ConsulAgent::also(false, &json!([]), |config, dir| {
+        let write = |name: &str, text: &str| {
+            let file = dir.join(name);
+            fs::write(&file, text).unwrap();
+            file.display().to_string()
+        };
+        socket = dir.join("http.sock").display().to_string();
+        config["cert_file"] = write("cert.pem", &made.cert.pem()).into();
+        config["key_file"] = write("key.pem", &made.signing_key.serialize_pem()).into();
+        config["ports"] = json!({ "https": port });
+        config["addresses"] =
+            json!({ "http": format!("127.0.0.1 unix://{socket}"), "https": "127.0.0.1" });
+    });
+    let Some(agent) = agent else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let cx = || cx(dir.path());
+    fs::write(dir.path().join("ca.pem"), made.cert.pem()).unwrap();
+    let https = format!("https://127.0.0.1:{port}");
+    for settings in [
+        json!({ "address": https, "ca_file": "/ca.pem" }),
+        json!({ "address": format!("unix://{socket}") }),
+    ] {
+        let pool = pool("consul", settings);
+        becomes(pool.as_ref(), dir.path(), Membership::In);
+        let before = pool.prepare(&cx()).unwrap();
+        pool.leave(&cx(), &before).unwrap();
+        becomes(pool.as_ref(), dir.path(), Membership::Out);
+        assert_eq!(pool.rejoin(&cx(), &before).unwrap(), Rejoined::Restored);
+    }
+    assert!(
+        !agent
+            .get("/v1/agent/checks")
+            .to_string()
+            .contains("maintenance")
+    );
+    // Without the authority nobody is told anything.
+    let error = pool("consul", json!({ "address": https }))
+        .status(&cx())
+        .unwrap_err();
+    assert_eq!(error.kind(), PoolErrorKind::BadAnswer, "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Real Consul agents on loopback, one process each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -39,6 +39,15 @@ impl ConsulAgent {
 
     /// With these services besides, whose checks may be scripts.
     pub(crate) fn with(acl: bool, besides: &Value) -> Option<Self> {
+        Self::also(acl, besides, |_, _| {})
+    }
+
+    /// With whatever `more` adds to its config; it is given the folder of the agent.
+    pub(crate) fn also(
+        acl: bool,
+        besides: &Value,
+        more: impl FnOnce(&mut Value, &Path),
+    ) -> Option<Self> {
         let Some(binary) = binary() else {
             not_provided("consul");
             return None;
@@ -62,6 +71,7 @@ impl ConsulAgent {
         {
             all.extend(besides.iter().cloned());
         }
+        more(&mut config, dir.path());
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         let ports = [free_port(), free_port(), free_port()];
         let process = spawn(&binary, &dir, ports, true);
