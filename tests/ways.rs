@@ -203,6 +203,40 @@ fn a_dead_and_a_hanging_registry_are_stood_in_for_and_the_other_pool_is_not_held
 }
 
 #[test]
+fn where_programs_listen_on_loopback_alone_the_firewall_has_nothing_to_refuse_and_says_so() {
+    let lab = Lab::new(&[("registry", DEAD)]);
+    let firewall = PoolSpec {
+        name: "firewall".to_owned(),
+        kind: "firewall".to_owned(),
+        limit: Duration::from_secs(30),
+        settings: json!({ "ports": [] }),
+    };
+    let limit = firewall.limit;
+    let stand_in = StandIn {
+        pool: firewall,
+        covers: None,
+    };
+    let report = lab.drain(
+        &["registry"],
+        vec![stand_in],
+        Duration::from_secs(5),
+        |_| {},
+    );
+    assert_eq!(
+        (report.outcome, report.exit),
+        (Outcome::Drained, 4),
+        "{report:?}"
+    );
+    let error = report.pools.last().unwrap().error.as_deref();
+    assert!(
+        error.is_some_and(|error| error.contains("no port that other hosts reach")),
+        "{report:?}"
+    );
+    assert!(report.took < limit, "no other try would help: {report:?}");
+    assert_eq!(lab.receipts(), Vec::<String>::new());
+}
+
+#[test]
 fn a_stand_in_that_is_not_needed_is_not_touched() {
     let lab = Lab::new(&[("edge", FINE), ("wall", FINE)]);
     let stand_ins = vec![lab.stand_in("wall", &["edge"])];

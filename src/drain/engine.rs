@@ -461,7 +461,7 @@ impl Engine<'_> {
         for text in seen.notes {
             self.say(Event::Note { text });
         }
-        self.tell_ports(seen.listeners.iter().map(|l| l.local.port()));
+        self.tell_ports(seen.listeners.iter().map(|l| l.local));
         let listeners = seen
             .listeners
             .iter()

@@ -49,8 +49,10 @@ impl Leaving {
     /// until `gate` says so: it is closed when there turns out to be nothing to drain.
     pub fn run(mut self, gate: &Receiver<Instant>, mut say: impl FnMut(PoolStep)) -> bool {
         let limit = Deadline::after(self.spec.limit);
-        self.wait_for_ports(limit);
-        match self.leave(limit, gate, &mut say) {
+        let left = self
+            .wait_for_ports(limit)
+            .and_then(|()| self.leave(limit, gate, &mut say));
+        match left {
             Ok(membership) => {
                 say(if membership == Membership::Out {
                     PoolStep::Out
@@ -68,17 +70,21 @@ impl Leaving {
     }
 
     /// A pool that has to know what the target listens on is told.
-    fn wait_for_ports(&mut self, limit: Deadline) {
+    fn wait_for_ports(&mut self, limit: Deadline) -> Result<(), Stopped> {
         let Some(wanted) = self.pool.wanted_ports() else {
-            return;
+            return Ok(());
         };
         while !self.over.load(Ordering::Relaxed) && !limit.passed() {
             if let Some(ports) = self.ports.get() {
                 wanted.clone_from(ports);
-                return;
+                // Another try would find no other.
+                let none = "the programs listen on no port that other hosts reach; name that of the proxy before them in `ports`";
+                let found = (!ports.is_empty()).then_some(());
+                return found.ok_or_else(|| Stopped::Failed(none.to_owned()));
             }
             std::thread::sleep(FIRST_PAUSE);
         }
+        Ok(())
     }
 
     fn leave(

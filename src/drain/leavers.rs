@@ -1,6 +1,6 @@
 //! The threads that leave the pools, one each, and what their ends mean: stand-ins begin, and what came back is left again.
 
-use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
@@ -113,10 +113,11 @@ impl Engine<'_> {
         [gate, start]
     }
 
-    /// The ports that the target listens on, for those who wait for them.
-    pub(super) fn tell_ports(&self, ports: impl Iterator<Item = u16>) {
+    /// The ports that the target listens on, for those who wait for them; only what can be reached from elsewhere is meant.
+    pub(super) fn tell_ports(&self, listeners: impl Iterator<Item = SocketAddr>) {
+        let reached = listeners.filter(|local| !local.ip().to_canonical().is_loopback());
         // Found again, they are the same or more; who waited has them by now.
-        let _ = self.ports.set(ports.collect::<BTreeSet<u16>>());
+        let _ = self.ports.set(reached.map(|local| local.port()).collect());
     }
 
     /// Does what the ways out ask for; what the machine is to know of it.

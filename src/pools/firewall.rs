@@ -156,7 +156,7 @@ impl Pool for Firewall {
     fn prepare(&self, cx: &Context) -> Result<Value, PoolError> {
         if self.ports.is_empty() {
             return Err(local(anyhow!(
-                "the target listens on no port that is known; name some in ports"
+                "none of the target's ports is known; name some in ports"
             )));
         }
         let table = read(cx)?;
