@@ -105,6 +105,10 @@ fn nothing_cut(case: &str, site: &Site, load: &Summary, asked: SystemTime) -> Re
         .pool_error("consul")
         .context("the report does not say that the pool was not left")?;
     ensure!(report.exit() == Some(4), "exit code {:?}", report.exit());
+    ensure!(
+        report.to_string().contains("firewall stands in for it"),
+        "nobody stood in for it: {report}"
+    );
     let told = journal
         .of_unit(HOOK)
         .any(|entry| entry.message().contains("consul"));
