@@ -10,11 +10,11 @@ use serde_json::json;
 use super::watch;
 use crate::config::{self, Settings};
 use crate::drain::event::Looked;
-use crate::drain::looker;
+use crate::drain::looker::Looker;
 use crate::drain::machine::Depth;
-use crate::drain::target::{Programs, unit_names, watched};
+use crate::drain::target::{Programs, unit_names};
+use crate::evidence::Glance;
 use crate::evidence::probe::Kept;
-use crate::evidence::{Glance, Watch};
 use crate::pools::{Membership, Said};
 use crate::probes::Asked;
 use crate::receipts::{self, Book, Run, Store};
@@ -214,20 +214,8 @@ impl Facts {
         units: &[UnitState],
         programs: &Programs,
     ) -> anyhow::Result<()> {
-        let ports = settings
-            .pools
-            .iter()
-            .filter_map(looker::local_port)
-            .collect();
-        let mut watch = Watch::new(
-            root,
-            watched(units),
-            &settings.watch,
-            settings.settle,
-            Kept::read(root),
-            ports,
-            Instant::now(),
-        )?;
+        let looker = Looker::new(root, units, settings, Kept::read(root));
+        let mut watch = looker.watch(Instant::now())?;
         let found = watch.discover(&|pid| programs.name(root, pid))?;
         self.notes.extend(found.notes);
         self.listeners = watch

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, PoolSpec, Settings};
-use crate::drain::looker;
+use crate::drain::looker::Looker;
 use crate::drain::machine::Depth;
-use crate::drain::target::{Programs, assumed, unit_names, watched};
-use crate::evidence::Watch;
+use crate::drain::target::{Programs, assumed, unit_names};
 use crate::evidence::probe::Kept;
 use crate::pools;
 use crate::receipts::{RUN_DIR, STATE_DIR};
@@ -92,20 +91,8 @@ impl Sight {
         if !programs.notes.is_empty() {
             self.names = Some(programs.notes.join("; "));
         }
-        let ports = settings
-            .pools
-            .iter()
-            .filter_map(looker::local_port)
-            .collect();
-        let mut watch = Watch::new(
-            root,
-            watched(units),
-            &settings.watch,
-            settings.settle,
-            Kept::read(root),
-            ports,
-            Instant::now(),
-        )?;
+        let looker = Looker::new(root, units, settings, Kept::read(root));
+        let mut watch = looker.watch(Instant::now())?;
         watch.discover(&|pid| programs.name(root, pid))?;
         let listeners = watch.listeners().iter();
         self.listeners = listeners
