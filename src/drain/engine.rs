@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-
-use jiff::Timestamp;
 
 use super::control::{Answer, Door, Request};
 use super::draft::Draft;
@@ -18,15 +16,15 @@ use super::story::Story;
 use super::target::Target;
 use super::turn::Turn;
 use super::ways::Ways;
-use super::{Cause, Outcome, guard, leavers, target};
+use super::{Cause, Outcome, guard, target};
 use crate::config::Settings;
 use crate::evidence::Glance;
 use crate::evidence::probe::Kept;
 use crate::exit;
 use crate::pools::{PeersSaid, Said};
-use crate::receipts::{self, Run, Store, boot_clock};
-use crate::systemd::{self, Notifier, Snapshot, UnitState};
-use crate::world::{Deadline, Root};
+use crate::receipts::{Run, Store};
+use crate::systemd::{Notifier, Snapshot, UnitState};
+use crate::world::Root;
 
 /// What the threads tell.
 #[derive(Debug)]
@@ -76,16 +74,10 @@ pub struct Order {
     pub limit: Option<Duration>,
 }
 
-/// PID 1 has this long to answer; without it the cause is unknown, and that is a shutdown.
-const SNAPSHOT: Duration = Duration::from_secs(2);
 /// systemd hears of us this often.
 pub const BEAT: Duration = Duration::from_secs(5);
 /// And waits this much longer each time.
 pub const EXTENSION: Duration = Duration::from_secs(30);
-/// The process is gone this long after the drain's deadline, whatever hangs (DESIGN 5.4 allows a second).
-const GRACE: Duration = Duration::from_millis(800);
-/// A host that somebody puts back into its pools is taken out again so often.
-const RETURNS: u32 = 3;
 
 /// A drain under way.
 pub(super) struct Engine<'a> {
@@ -99,8 +91,12 @@ pub(super) struct Engine<'a> {
     pub(super) run: Run,
     pub(super) over: Arc<AtomicBool>,
     pub(super) deadline: Arc<RwLock<Instant>>,
-    /// The watchdog ends with it.
-    pub(super) alive: Option<Sender<()>>,
+    /// The watchdog ends with it, and looks at the deadline again when told to.
+    pub(super) alive: Sender<()>,
+    /// The drain was begun by a process that was killed.
+    pub(super) resumed: bool,
+    /// What is spoken on the target's ports.
+    pub(super) kept: Kept,
     /// Threads that leave a pool.
     pub(super) unresolved: usize,
     pub(super) ways: Ways,
@@ -121,46 +117,11 @@ pub fn run(
     inbox: (Sender<Message>, Receiver<Message>),
     hear: &mut dyn FnMut(Duration, &Event),
 ) -> Report {
-    let began = Instant::now();
-    let (tell, inbox) = inbox;
     let names = match &order.target {
         Target::Units(configured) => target::unit_names(&order.root, configured),
         Target::Process { name, .. } => vec![name.clone()],
     };
-    if let Target::Units(_) = order.target {
-        ask_pid_1(names.clone(), tell.clone());
-    }
-    let (store, damaged) = Store::open_or_set_aside(&order.state);
-    let (run, resumed) = Run::begin_or_resume(&order.state);
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy();
-    let mut story = Story::new(&run.id, &host, Timestamp::now());
-    if resumed && let Ok(kept) = receipts::read(&order.state, &run.id) {
-        story.resume(kept, boot_clock().saturating_sub(run.began));
-    }
-    let mut engine = Engine {
-        order,
-        tell,
-        inbox,
-        hear,
-        story,
-        began,
-        store: Arc::new(store),
-        run,
-        over: Arc::new(AtomicBool::new(false)),
-        deadline: Arc::new(RwLock::new(began + order.settings.deadline.shutdown)),
-        alive: None,
-        unresolved: 0,
-        ways: Ways::new(
-            &order.settings.pools,
-            &order.settings.stand_ins,
-            leavers::refuses,
-        ),
-        ports: Arc::new(OnceLock::new()),
-        returns: RETURNS,
-        draft: Draft::start(&order.state),
-        door: None,
-    };
+    let (mut engine, notes) = Engine::prepared(order, &names, inbox, hear);
     let gates = engine.prepare();
     engine.open_door();
     let (cause, units, mut early) = match &order.target {
@@ -175,8 +136,8 @@ pub fn run(
         }
     };
     engine.run.units = ids(&units);
-    engine.set_limit(cause, resumed);
-    for note in order.notes.iter().cloned().chain(damaged) {
+    engine.set_limit(cause);
+    for note in order.notes.iter().cloned().chain(notes) {
         engine.say(Event::Note { text: note });
     }
     let idle = cause == Cause::CrashRestart || target::watched(&units).is_empty();
@@ -210,102 +171,16 @@ fn ids(units: &[UnitState]) -> Vec<String> {
     units.iter().map(|unit| unit.id.clone()).collect()
 }
 
-fn ask_pid_1(names: Vec<String>, tell: Sender<Message>) {
-    std::thread::spawn(move || {
-        let answer = systemd::snapshot(&names, Deadline::after(SNAPSHOT));
-        tell.send(Message::Snapshot(answer.map_err(|error| error.to_string())))
-    });
-}
-
 impl Engine<'_> {
-    /// Control is a help: without it the drain goes on.
-    fn open_door(&mut self) {
-        match Door::open(&self.order.state, self.tell.clone()) {
-            Ok(door) => self.door = Some(door),
-            Err(error) => self.order_note(format!("can't be controlled while it runs: {error}")),
-        }
-    }
-
-    /// PID 1's answer, and what else came in before it.
-    fn await_snapshot(&self) -> (Result<Snapshot, String>, Vec<Message>) {
-        // The thread's own limit comes first; this one is for a thread that is stuck.
-        let deadline = Deadline::after(SNAPSHOT + BEAT / 10);
-        let mut early = Vec::new();
-        loop {
-            match self.inbox.recv_timeout(deadline.left()) {
-                Ok(Message::Snapshot(answer)) => return (answer, early),
-                Ok(other) => early.push(other),
-                Err(_) => return (Err("no answer in time".to_owned()), early),
-            }
-        }
-    }
-
-    /// Why it runs, and the units of the target that are there.
-    fn judge_cause(
-        &mut self,
-        names: &[String],
-        snapshot: Result<Snapshot, String>,
-    ) -> (Cause, Vec<UnitState>) {
-        match snapshot {
-            Ok(snapshot) => {
-                let cause = Cause::decide(&snapshot, systemd::HOOK, names, self.order.as_hook);
-                let loaded =
-                    |unit: &UnitState| unit.load_state != "not-found" && names.contains(&unit.name);
-                (cause, snapshot.units.into_iter().filter(loaded).collect())
-            }
-            Err(error) => {
-                self.order_note(format!(
-                    "PID 1 does not say why ({error}); taken for a shutdown"
-                ));
-                (Cause::Unknown, target::assumed(&self.order.root, names))
-            }
-        }
-    }
-
     pub(super) fn order_note(&mut self, text: String) {
         self.say(Event::Note { text });
-    }
-
-    fn set_limit(&mut self, cause: Cause, resumed: bool) {
-        let limit = self
-            .order
-            .limit
-            .unwrap_or_else(|| cause.deadline(&self.order.settings.deadline));
-        self.run.cause = cause;
-        self.run.limit = limit;
-        // A drain that was killed and is run again keeps its deadline, unless that has passed.
-        let used = boot_clock().saturating_sub(self.run.began);
-        let left = if used < limit { limit - used } else { limit };
-        let end = Instant::now() + left;
-        *self
-            .deadline
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = end;
-        let (alive, watched) = channel();
-        watchdog(self.deadline.clone(), watched);
-        self.alive = Some(alive);
-        let id = self.run.id.clone();
-        self.say(Event::Began {
-            id,
-            cause,
-            limit,
-            resumed,
-        });
     }
 
     /// Looks, listens and decides until it is over.
     fn wait(&mut self, units: Vec<UnitState>, early: Vec<Message>) -> Outcome {
         let settings = &self.order.settings;
-        let looker = Looker {
-            root: self.order.root.clone(),
-            units,
-            settings: settings.watch.clone(),
-            settle: settings.settle,
-            pools: settings.pools.clone(),
-            probes: settings.probes.clone(),
-            kept: Kept::read(&self.order.state),
-        }
-        .start(self.tell.clone());
+        let looker = Looker::new(&self.order.root, &units, settings, self.kept.clone())
+            .start(self.tell.clone());
         let notifier = if self.order.as_hook {
             Notifier::from_env()
         } else {
@@ -506,22 +381,4 @@ impl Engine<'_> {
         }
         (self.hear)(at, &event);
     }
-}
-
-/// Ends the process shortly after the drain's deadline, should anything keep the loop from doing it.
-fn watchdog(deadline: Arc<RwLock<Instant>>, watched: Receiver<()>) {
-    std::thread::spawn(move || {
-        loop {
-            let end = *deadline.read().unwrap_or_else(PoisonError::into_inner) + GRACE;
-            let left = end.saturating_duration_since(Instant::now());
-            match watched.recv_timeout(left) {
-                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
-                    std::process::exit(exit::DEADLINE.into())
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-                // The deadline may have moved meanwhile.
-                Err(RecvTimeoutError::Timeout) | Ok(()) => {}
-            }
-        }
-    });
 }

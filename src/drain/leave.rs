@@ -118,6 +118,9 @@ impl Leaving {
             })
         })?;
         say(PoolStep::Receipt);
+        // A disk that did not answer at first may have had one all along.
+        let kept = self.store.receipt(&self.spec);
+        let before = kept.map_or(before, |receipt| receipt.before);
         loop {
             self.retry(limit, say, |cx| self.pool.leave(cx, &before))?;
             say(PoolStep::Asked);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::engine::Message;
 use super::machine::Depth;
 use super::target::{Programs, watched};
-use crate::config::{PoolSpec, ProbeSpec, SettleSettings, WatchSettings};
+use crate::config::{PoolSpec, ProbeSpec, Settings, SettleSettings, WatchSettings};
 use crate::evidence::arrivals::Origin;
 use crate::evidence::probe::Kept;
 use crate::evidence::{Glance, Listener, LocalListener, Poller, Role, Watch};
@@ -43,22 +43,53 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub struct Looker {
     /// The file system.
-    pub root: Root,
+    root: Root,
     /// The target's units.
-    pub units: Vec<UnitState>,
+    units: Vec<UnitState>,
     /// How connections are judged.
-    pub settings: WatchSettings,
+    settings: WatchSettings,
     /// How long silence must last.
-    pub settle: SettleSettings,
+    settle: SettleSettings,
     /// The pools: those with an agent on this host have health checks that are no traffic.
-    pub pools: Vec<PoolSpec>,
+    pools: Vec<PoolSpec>,
     /// What is asked beside the sockets.
-    pub probes: Vec<ProbeSpec>,
+    probes: Vec<ProbeSpec>,
     /// What is spoken on the target's ports.
-    pub kept: Kept,
+    kept: Kept,
 }
 
 impl Looker {
+    /// Looks at what `units` listen on, as `settings` say.
+    #[must_use]
+    pub fn new(root: &Root, units: &[UnitState], settings: &Settings, kept: Kept) -> Self {
+        Self {
+            root: root.clone(),
+            units: units.to_vec(),
+            settings: settings.watch.clone(),
+            settle: settings.settle,
+            pools: settings.pools.clone(),
+            probes: settings.probes.clone(),
+            kept,
+        }
+    }
+
+    /// What is watched in a drain that began at `began`; nothing is found yet.
+    ///
+    /// # Errors
+    /// The kernel does not answer sock_diag.
+    pub fn watch(&self, began: Instant) -> anyhow::Result<Watch> {
+        let ports = self.pools.iter().filter_map(local_port).collect();
+        Watch::new(
+            &self.root,
+            watched(&self.units),
+            &self.settings,
+            self.settle,
+            self.kept.clone(),
+            ports,
+            began,
+        )
+    }
+
     /// Starts the thread; one look is answered for each depth sent. It ends with the sender.
     pub fn start(self, tell: Sender<Message>) -> Sender<Depth> {
         let (ask, asked) = channel();
@@ -148,29 +179,12 @@ impl Eye {
     }
 
     fn look_at_sockets(&mut self, depth: Depth, tell: &Sender<Message>) -> anyhow::Result<Glance> {
-        let Looker {
-            root,
-            units,
-            settings,
-            settle,
-            pools,
-            kept,
-            ..
-        } = &self.looker;
+        let Looker { root, units, .. } = &self.looker;
         let name = |pid| self.programs.name(root, pid);
         let (watch, rediscover) = match &mut self.watch {
             Some(watch) => watch,
             none => {
-                let ports = pools.iter().filter_map(local_port).collect();
-                let mut watch = Watch::new(
-                    root,
-                    watched(units),
-                    settings,
-                    *settle,
-                    kept.clone(),
-                    ports,
-                    self.began,
-                )?;
+                let mut watch = self.looker.watch(self.began)?;
                 if let Some(failed) = &self.failed {
                     watch.take_over(failed);
                 }
@@ -247,8 +261,7 @@ impl Eye {
 }
 
 /// The port on which a pool's Consul agent listens on this host; it checks the programs' health, and that is no traffic.
-#[must_use]
-pub fn local_port(pool: &PoolSpec) -> Option<u16> {
+fn local_port(pool: &PoolSpec) -> Option<u16> {
     // Another server that a config names by its address may well send requests.
     if pool.kind != "consul" {
         return None;
@@ -319,15 +332,7 @@ c,_=s.accept(); sys.stdin.readline(); s.close(); print(flush=True); sys.stdin.re
         let table = root.path("/proc");
         symlink("/proc", &table).unwrap();
         let units = process(&root, server.0.id(), "web");
-        let looker = Looker {
-            root,
-            units,
-            settings: WatchSettings::default(),
-            settle: SettleSettings::default(),
-            pools: Vec::new(),
-            probes: Vec::new(),
-            kept: Kept::default(),
-        };
+        let looker = Looker::new(&root, &units, &Settings::default(), Kept::default());
         let mut eye = Eye::new(looker, Programs::default());
         let (tell, _told) = channel();
         assert_eq!(busy(eye.answer(Depth::Whole, &tell)), 1);

@@ -302,6 +302,8 @@ impl Machine {
             self.last_resort = false;
             actions.push(Action::LastResort);
         } else if self.phase == Phase::Waiting
+            // A look under way knows better than the one before it.
+            && !self.looking
             && self.nothing_owed(now)
             && self.is_checked(now, actions)
         {

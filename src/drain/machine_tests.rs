@@ -211,6 +211,23 @@ fn pools_that_do_not_say_whether_they_are_still_left_hold_nothing_up() {
 }
 
 #[test]
+fn a_look_under_way_is_waited_for_when_the_pools_have_answered() {
+    let mut story = Story::new(1);
+    story.still_left = false;
+    story.at(0, Input::PoolResolved { left: true });
+    story.at(1000, whole(0, false, 0));
+    story.at(2100, whole(0, false, 0));
+    let looks = story.at(2200, Input::Tick);
+    assert!(looks.contains(&Action::Look(Depth::Whole)), "{looks:?}");
+    story.at(2900, Input::Joined { pools: 0 });
+    assert_eq!(story.done, None);
+    story.at(3000, whole(1, false, 700));
+    assert_eq!(story.done, None);
+    story.at(3100, Input::Blind);
+    assert_eq!(story.done, None);
+}
+
+#[test]
 fn a_long_wait_asks_the_pools_from_time_to_time() {
     let mut story = Story::new(1);
     story.still_left = false;

@@ -1,6 +1,7 @@
 //! One drain: why (`cause`), what to do next (`machine`, pure), doing it (`engine`), what happened (`event`), how it ended
 //! (`outcome`).
 
+mod beginning;
 pub mod cause;
 pub mod control;
 pub mod curve;

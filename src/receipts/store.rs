@@ -1,6 +1,7 @@
 //! The receipts: what stood in each pool before this program changed it.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -75,6 +76,8 @@ pub struct Slot {
 pub struct Store {
     root: Root,
     book: Mutex<Option<Book>>,
+    /// What is there is not known yet.
+    unread: AtomicBool,
 }
 
 impl Store {
@@ -86,7 +89,18 @@ impl Store {
         Ok(Self {
             root: root.clone(),
             book: Mutex::new(read(root)?),
+            unread: AtomicBool::new(false),
         })
+    }
+
+    /// Reads nothing yet, of a disk that does not answer: what is there is read before anything is changed, and so never overwritten.
+    #[must_use]
+    pub fn unread(root: &Root) -> Self {
+        Self {
+            root: root.clone(),
+            book: Mutex::new(None),
+            unread: AtomicBool::new(true),
+        }
     }
 
     /// As [`Store::open`]; a file that can't be understood is moved aside, since it must neither be lost nor stop a drain. What
@@ -107,6 +121,7 @@ impl Store {
             Self {
                 root: root.clone(),
                 book: Mutex::new(None),
+                unread: AtomicBool::new(false),
             },
             Some(text),
         )
@@ -194,6 +209,7 @@ impl Store {
 
     fn keep_only(&self, keep: impl Fn(&Receipt) -> bool) -> anyhow::Result<()> {
         let mut guard = self.lock();
+        self.read_first(&mut guard)?;
         let Some(mut book) = guard.clone() else {
             return Ok(());
         };
@@ -227,6 +243,7 @@ impl Store {
 
     fn change(&self, drain: &str, edit: impl FnOnce(&mut Book)) -> anyhow::Result<()> {
         let mut guard = self.lock();
+        self.read_first(&mut guard)?;
         let before = guard.clone();
         let mut book = before.clone().unwrap_or_else(|| Book {
             version: VERSION,
@@ -239,6 +256,14 @@ impl Store {
         if before.as_ref() != Some(&book) {
             self.write(&book)?;
             *guard = Some(book);
+        }
+        Ok(())
+    }
+
+    fn read_first(&self, book: &mut Option<Book>) -> anyhow::Result<()> {
+        if self.unread.load(Ordering::Relaxed) {
+            *book = read(&self.root)?;
+            self.unread.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -316,6 +341,23 @@ mod tests {
         assert_eq!(book.drain, "one");
         assert_eq!(book.receipts.len(), 2);
         assert_eq!(book.receipts[0].before, json!("in"));
+    }
+
+    #[test]
+    fn what_could_not_be_read_at_first_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let store = Store::open(&root).unwrap();
+        store.add("one", receipt("consul", json!("in"))).unwrap();
+        let late = Store::unread(&root);
+        assert_eq!(late.book(), None);
+        late.add("two", receipt("consul", json!("already out")))
+            .unwrap();
+        late.add("two", receipt("edge", json!("ready"))).unwrap();
+        let book = Store::open(&root).unwrap().book().unwrap();
+        assert_eq!((&*book.drain, book.receipts.len()), ("one", 2));
+        assert_eq!(book.receipts[0].before, json!("in"));
+        assert_eq!(late.book(), Some(book));
     }
 
     #[test]
