@@ -1,8 +1,8 @@
 //! What one look at N sockets costs, beside the least that the kernel allows and beside what others do.
 //!
-//! `cargo bench -p sockdiag -- 1000 10000 100000`; without numbers the first two. Sockets are both ends of loopback
-//! connections in a network namespace of its own, held by several processes; 1 % of them belong to one service.
-//! Each reader runs in a process of its own, in turns, and the best of its looks counts.
+//! `cargo bench -p sockdiag -- 1000 10000 100000`, or other numbers. Sockets are both ends of loopback connections in a network
+//! namespace of its own, held by several processes; 1 % of them belong to one service. Each reader runs in a process of its own, in
+//! turns, and the best of its looks counts. Below each table: how they compare when all sockets are ours, and when that 1 % is.
 
 #[path = "../../tests/kernel/host.rs"]
 mod host;
@@ -40,7 +40,7 @@ fn start(given: &[&str]) -> Result<()> {
         .filter(|arg| !arg.starts_with('-'))
         .collect();
     if counts.is_empty() && given.contains(&"--bench") {
-        counts = vec!["1000", "10000"];
+        counts = vec!["1000", "10000", "100000"];
     } else if counts.is_empty() {
         counts = vec!["100"];
     }
@@ -76,11 +76,12 @@ fn table(scene: &Scene) -> Result<()> {
         "{:44}{:>9}{:>7}{:>9}{:>7}{:>8}{:>9}",
         "", "wall ms", "x", "cpu ms", "x", "rows", "KiB"
     );
-    let base = best
-        .iter()
-        .find_map(|(_, look)| *look)
-        .ok_or("nothing measured")?;
-    for (reader, look) in best {
+    let find = |wanted: Reader| {
+        let look = best.iter().find(|(reader, _)| *reader == wanted);
+        look.and_then(|(_, look)| *look)
+    };
+    let base = find(Reader::Bare).ok_or("nothing measured")?;
+    for (reader, look) in &best {
         match look {
             None => println!("{:44} not available here", reader.title()),
             Some(look) => println!(
@@ -94,6 +95,25 @@ fn table(scene: &Scene) -> Result<()> {
                 look.peak,
             ),
         }
+    }
+    let cases = [
+        ("all ours", Reader::Dump, Reader::Bare),
+        ("1 % ours", Reader::Port, Reader::BarePort),
+    ];
+    for (title, look, bare) in cases {
+        let Some(look) = find(look) else { continue };
+        print!("{title}: a look takes");
+        if let Some(bare) = find(bare) {
+            let (wall, cpu) = (ratio(look.wall, bare.wall), ratio(look.cpu, bare.cpu));
+            print!(" {wall:.2} x the bare loop (CPU {cpu:.2})");
+        }
+        for (name, other) in [("ss", Reader::Ss), ("/proc/net/tcp", Reader::Proc)] {
+            if let Some(other) = find(other) {
+                let (wall, cpu) = (ratio(other.wall, look.wall), ratio(other.cpu, look.cpu));
+                print!(", {name} {wall:.1} x as long as it (CPU {cpu:.1})");
+            }
+        }
+        println!();
     }
     Ok(())
 }

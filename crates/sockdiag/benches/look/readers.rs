@@ -17,6 +17,7 @@ const LOOKS: usize = 5;
 pub(crate) enum Reader {
     Bare,
     Dump,
+    BarePort,
     Port,
     Cgroup,
     Lookup,
@@ -25,9 +26,10 @@ pub(crate) enum Reader {
 }
 
 impl Reader {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Bare,
         Self::Dump,
+        Self::BarePort,
         Self::Port,
         Self::Cgroup,
         Self::Lookup,
@@ -39,6 +41,7 @@ impl Reader {
         match self {
             Self::Bare => "bare",
             Self::Dump => "dump",
+            Self::BarePort => "bare-port",
             Self::Port => "port",
             Self::Cgroup => "cgroup",
             Self::Lookup => "lookup",
@@ -51,6 +54,7 @@ impl Reader {
         match self {
             Self::Bare => "bare receive loop, nothing parsed",
             Self::Dump => "sockdiag, all sockets, evidence read",
+            Self::BarePort => "bare receive loop, ours by port",
             Self::Port => "sockdiag, ours by port in the kernel",
             Self::Cgroup => "sockdiag, ours by cgroup in the kernel",
             Self::Lookup => "sockdiag, ours looked up one by one",
@@ -103,13 +107,15 @@ impl Look {
 pub(crate) fn read(name: &str, cgroup: u64) -> Result<()> {
     let reader = Reader::ALL.into_iter().find(|reader| reader.name() == name);
     let all = Query::default();
+    let ours = Query {
+        ports: &[OURS],
+        ..all
+    };
     let look = match reader.ok_or("unknown reader")? {
-        Reader::Bare => best_of(bare_loop()?)?,
+        Reader::Bare => best_of(bare_loop(all)?)?,
         Reader::Dump => best_of(dump(all)?)?,
-        Reader::Port => best_of(dump(Query {
-            ports: &[OURS],
-            ..all
-        })?)?,
+        Reader::BarePort => best_of(bare_loop(ours)?)?,
+        Reader::Port => best_of(dump(ours)?)?,
         Reader::Cgroup => best_of(dump(Query {
             cgroups: &[cgroup],
             ..all
@@ -139,10 +145,9 @@ fn best_of(mut look: impl FnMut() -> Result<usize>) -> Result<Look> {
 }
 
 /// The least that any reader can do: the same requests, each datagram received into one buffer, none read.
-fn bare_loop() -> Result<impl FnMut() -> Result<usize>> {
+fn bare_loop(query: Query<'_>) -> Result<impl FnMut() -> Result<usize>> {
     let fd = socket(AddressFamily::NETLINK, SocketType::RAW, Some(SOCK_DIAG))?;
     let mut buffer = vec![0; sockdiag::BUFFER];
-    let query = Query::default();
     Ok(move || {
         for family in [Family::V4, Family::V6] {
             let request = wire::dump_request(&query, family, 1)?;
