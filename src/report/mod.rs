@@ -102,7 +102,7 @@ enum Writer {
 impl Writer {
     fn choose(json: bool, as_hook: bool) -> Self {
         if json {
-            Self::Json(json::Json)
+            Self::Json(json::Json::new())
         } else if !as_hook && std::io::stderr().is_terminal() {
             Self::Live(live::Live::new())
         } else {

@@ -147,7 +147,7 @@ pub fn report(report: &Report) -> Vec<String> {
             short(busy)
         ));
     }
-    let begun = report.outcome != Outcome::Refused;
+    let begun = !matches!(report.outcome, Outcome::Refused | Outcome::NothingToDo);
     let stayed = |pool: &&PoolReport| begun && pool.out.is_none();
     for pool in report.pools.iter().filter(stayed) {
         let error = pool.error.as_deref().unwrap_or("not asked");
@@ -187,5 +187,30 @@ pub(super) fn headline(report: &Report) -> &'static str {
         Outcome::Aborted => "aborted, back in every pool",
         Outcome::NothingToDo => "nothing to do",
         Outcome::Unfinished => "ENDED WITHOUT A WORD: killed, or the power went",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::sample;
+
+    #[test]
+    fn a_pool_that_nobody_wanted_to_leave_is_not_said_to_have_stayed() {
+        let stays = |outcome| {
+            let mut told = Report {
+                outcome,
+                ..sample()
+            };
+            for pool in &mut told.pools {
+                (pool.out, pool.error) = (None, None);
+            }
+            report(&told)
+                .iter()
+                .any(|line| line.contains("could not be left"))
+        };
+        assert!(stays(Outcome::Drained));
+        assert!(!stays(Outcome::NothingToDo));
+        assert!(!stays(Outcome::Refused));
     }
 }

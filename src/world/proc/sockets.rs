@@ -121,12 +121,15 @@ pub fn listens(root: &Root, port: u16, name: &str) -> io::Result<bool> {
 }
 
 /// The ports that the kernel gives to those who connect without choosing one, in our own network namespace (`net.ipv4.ip_local_port_range`,
-/// IPv6 too).
+/// IPv6 too); any, where the kernel does not say.
 ///
 /// # Errors
 /// What the system says; `InvalidData` when there are no two ports.
 pub fn local_ports(root: &Root) -> io::Result<RangeInclusive<u16>> {
-    let text = root.read("/proc/sys/net/ipv4/ip_local_port_range", MOST)?;
+    let text = unless_gone(root.read("/proc/sys/net/ipv4/ip_local_port_range", MOST))?;
+    let Some(text) = text else {
+        return Ok(0..=u16::MAX);
+    };
     let ports: Option<Vec<u16>> = text
         .split_ascii_whitespace()
         .map(|port| port.parse().ok())
@@ -212,6 +215,17 @@ mod tests {
             (99, "@abstract".to_owned()),
         ];
         assert_eq!(unix_listeners(&root).unwrap(), want);
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_say_may_give_any_port() {
+        let range = "/proc/sys/net/ipv4/ip_local_port_range";
+        let (_dir, root) = tree(&[(range, "32768\t60999\n")]);
+        assert_eq!(local_ports(&root).unwrap(), 32768..=60999);
+        root.remove(range).unwrap();
+        assert_eq!(local_ports(&root).unwrap(), 0..=u16::MAX);
+        root.replace(range, b"none", 0o644).unwrap();
+        assert!(local_ports(&root).is_err());
     }
 
     #[test]
