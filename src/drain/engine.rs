@@ -257,13 +257,7 @@ impl Engine<'_> {
             }
             Message::Others(said) => {
                 let needed = self.order.settings.guard.others;
-                match guard::judge(&said, needed) {
-                    guard::Guard::Fine => {}
-                    guard::Guard::Last(why) | guard::Guard::Alone(why) => {
-                        self.order_note(format!("{why}; it drains all the same"))
-                    }
-                    guard::Guard::Unknown(why) => self.order_note(why),
-                }
+                self.tell_others(guard::judge(&said, needed));
                 Vec::new()
             }
             Message::Pool(pool, step) => {

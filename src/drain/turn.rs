@@ -21,6 +21,8 @@ use crate::systemd::Notifier;
 const ASK: Duration = Duration::from_secs(3);
 /// The keeper of the slots has at least this long to answer.
 const FIRST: Duration = Duration::from_secs(3);
+/// Where it goes in any case, it waits no longer for that.
+const MOMENT: Duration = Duration::from_millis(500);
 /// And are asked again this often, while somebody is waited for.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -74,8 +76,7 @@ impl<'t, 'a> Turn<'t, 'a> {
         }
         self.ask_others();
         if !policy.holds() {
-            // It leaves meanwhile; what is answered is only said.
-            return None;
+            return self.hear_others();
         }
         let most = policy.wait + ASK * 2;
         self.timed(most, |turn| turn.await_others(policy, guard.others))
@@ -188,6 +189,22 @@ impl<'t, 'a> Turn<'t, 'a> {
         }
     }
 
+    /// What is answered is only said; but a pool that has been left knows less.
+    fn hear_others(&mut self) -> Option<Outcome> {
+        let end = Instant::now() + MOMENT;
+        loop {
+            match self.hear_until(end) {
+                Heard::Others(guard) => {
+                    self.engine.tell_others(guard);
+                    return None;
+                }
+                Heard::Slot(_) => {}
+                Heard::Ended(outcome) => return Some(outcome),
+                Heard::Nothing => return None,
+            }
+        }
+    }
+
     fn give_up(&mut self, refuse: bool, why: &str) -> Option<Outcome> {
         if refuse {
             let text = format!("{why}; refused, nothing is changed: --force drains all the same");
@@ -248,6 +265,17 @@ fn hostname() -> String {
 }
 
 impl Engine<'_> {
+    /// Says who else is healthy, where that is not enough.
+    pub(super) fn tell_others(&mut self, guard: Guard) {
+        match guard {
+            Guard::Fine => {}
+            Guard::Last(why) | Guard::Alone(why) => {
+                self.order_note(format!("{why}; it drains all the same"));
+            }
+            Guard::Unknown(why) => self.order_note(why),
+        }
+    }
+
     /// Moves the deadline, silently: what passes before the drain begins is not its time.
     fn shift(&mut self, on: Duration, back: Duration) {
         let mut deadline = self
