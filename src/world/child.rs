@@ -14,7 +14,7 @@ use rustix::process::{
     setpgid, waitpid,
 };
 
-use super::signals::Blocked;
+use super::signals::{self, Blocked, To};
 
 /// What a child is to be.
 #[derive(Debug)]
@@ -59,11 +59,14 @@ impl Start<'_> {
             }
             pid => {
                 drop(tell);
-                await_exec(&fault, pid);
+                let stopped = await_exec(&fault, pid);
                 let mut number = [0; 4];
                 match File::from(fault).read_exact(&mut number) {
                     // Closed by the exec.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        if let Some(signal) = stopped {
+                            let _ = signals::send(To::Process(pid.unsigned_abs()), signal);
+                        }
                         Ok(pid.unsigned_abs())
                     }
                     Ok(()) => {
@@ -120,21 +123,22 @@ impl Start<'_> {
 }
 
 /// Waits until the child has executed its program, or has said why not. The terminal is its own a moment before that: a Ctrl-Z in this
-/// moment would hold both of us for ever, so it goes on.
-fn await_exec(fault: &OwnedFd, pid: libc::pid_t) {
-    let Some(pid) = Pid::from_raw(pid) else {
-        return;
-    };
+/// moment would hold both of us for ever, so it goes on; the signal that stopped it, to be sent again.
+fn await_exec(fault: &OwnedFd, pid: libc::pid_t) -> Option<i32> {
+    let pid = Pid::from_raw(pid)?;
+    let mut stopped = None;
     let pause = Timespec {
         tv_sec: 0,
         tv_nsec: 50_000_000,
     };
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
     while poll(&mut [PollFd::new(fault, PollFlags::IN)], Some(&pause)) == Ok(0) {
-        if let Ok(Some(_)) = waitpid(Some(pid), options) {
+        if let Ok(Some((_, status))) = waitpid(Some(pid), options) {
+            stopped = status.stopping_signal().or(stopped);
             let _ = kill_process(pid, Signal::CONT);
         }
     }
+    stopped
 }
 
 /// Runs `body` in a process of its own that nobody waits for; its id. It has nothing open but `keep`, and is in a group of its own.
@@ -143,13 +147,12 @@ fn await_exec(fault: &OwnedFd, pid: libc::pid_t) {
 /// # Errors
 /// What the system says.
 #[expect(unsafe_code, reason = "the standard library does not fork")]
-pub fn fork(keep: &OwnedFd, body: impl FnOnce()) -> io::Result<u32> {
-    use std::os::fd::AsRawFd;
+pub fn fork(keep: &[RawFd], body: impl FnOnce()) -> io::Result<u32> {
     // SAFETY: this process has one thread, so the child finds every lock free and may do what any process may.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            if setpgid(None, None).is_ok() && close_all_but(&[keep.as_raw_fd()], 0).is_ok() {
+            if setpgid(None, None).is_ok() && close_all_but(keep, 0).is_ok() {
                 body();
             }
             exit_now(0)

@@ -3,14 +3,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::stdio::raw_stderr;
 
 use crate::world::signals::{self, To, send};
 use crate::world::{Root, child, memory, proc};
@@ -21,12 +22,14 @@ pub const VARIABLE: &str = "DRAINCTL_RUN";
 const ROUNDS: u32 = 20;
 const PACE: Duration = Duration::from_millis(50);
 
-/// A process that sleeps until this one is gone, and then ends the program with all that it started.
+/// A process that sleeps until this one is gone; unless it is gone in order, it then ends the program with all that it started.
+///
+/// It also has standard error open for that long. A supervisord looks for children that have ended only when one of their pipes is
+/// closed, or else once a second (its `runforever`), and a process closes its files a moment before it can be waited for: whoever is
+/// woken in this moment finds nothing, and sleeps on. So the last to close it is one that has seen this process's end.
 #[derive(Debug)]
 pub struct Guard {
-    pid: u32,
-    /// Open for as long as this process lives.
-    _alive: OwnedFd,
+    tell: OwnedFd,
 }
 
 impl Guard {
@@ -35,28 +38,34 @@ impl Guard {
     /// # Errors
     /// What the system says.
     pub fn start(program: u32, run: &str) -> io::Result<Self> {
-        let (end, alive) = pipe_with(PipeFlags::CLOEXEC)?;
-        let pid = child::fork(&end, || {
+        let us = pidfd_open(getpid(), PidfdFlags::empty())?;
+        let (word, tell) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (begun, begins) = pipe_with(PipeFlags::CLOEXEC)?;
+        let keep = [us.as_raw_fd(), word.as_raw_fd(), raw_stderr()];
+        child::fork(&keep, || {
             let _ = rustix::thread::set_name(c"drainctl-guard");
-            let Ok(mut end) = end.try_clone().map(File::from) else {
-                return;
-            };
             let _ = memory::shed();
-            // Ends with the last holder of the other end.
-            let _ = end.read(&mut [0]);
+            while poll(&mut [PollFd::new(&us, PollFlags::IN)], None) == Err(Errno::INTR) {}
+            // Neither waits: who could write to it is gone.
+            let in_order = word
+                .try_clone()
+                .map(File::from)
+                .and_then(|mut word| word.read(&mut [0]));
+            if in_order.is_ok_and(|bytes| bytes > 0) {
+                return;
+            }
             let _ = send(To::Group(program), signals::KILL);
             end_leftovers(&Root::host(), run);
         })?;
-        Ok(Self { pid, _alive: alive })
+        drop(begins);
+        // Closed once it has nothing else of ours open: the lock that the next keeper wants, the pipes of the program.
+        let _ = File::from(begun).read(&mut [0]);
+        Ok(Self { tell })
     }
 
-    /// Sends it away: this process is about to end in order.
+    /// This process is about to end in order.
     pub fn dismiss(self) {
-        let _ = send(To::Process(self.pid), signals::KILL);
-        // One that has just begun may still hold what was open here, the lock among it.
-        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            let _ = waitpid(Some(pid), WaitOptions::empty());
-        }
+        let _ = rustix::io::write(&self.tell, b"!");
     }
 }
 
