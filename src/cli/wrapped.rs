@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::mpsc::channel;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,9 @@ use super::rejoin::{lock, one_by_one};
 use super::run::Run;
 use crate::config::{self, Faults, PoolSpec, Settings, SettleSettings};
 use crate::drain::engine::{self, Order};
-use crate::drain::{Target, rejoin};
+use crate::drain::{Target, ports, rejoin, target};
+use crate::evidence::Listener;
+use crate::evidence::spoken::Transport;
 use crate::exit;
 use crate::pools::KINDS;
 use crate::receipts::{self, Lock, Store};
@@ -25,6 +27,9 @@ const CONSUL: &str = "consul";
 /// A rejoin that failed is tried again after so long, and then after twice that, up to [`PATIENCE`].
 const AGAIN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A program that was started listens after so long at the earliest, as a rule; it is looked at so often, each time after twice as long.
+const LISTENS: Duration = Duration::from_millis(250);
+const LOOKS: u32 = 8;
 
 /// supervisord has this long to say how long it waits.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -36,8 +41,8 @@ const OWN_END: Duration = Duration::from_secs(2);
 pub(super) enum Part {
     /// Leave its pools, wait for its requests.
     Drain(u32),
-    /// Wait until it serves, take it back.
-    Rejoin(u32),
+    /// Once it serves: find out what is spoken on its ports, and take it back.
+    Start(u32),
 }
 
 impl FromStr for Part {
@@ -47,8 +52,8 @@ impl FromStr for Part {
         let (part, pid) = text.split_once(':').unwrap_or_default();
         match (part, pid.parse()) {
             ("drain", Ok(pid)) => Ok(Self::Drain(pid)),
-            ("rejoin", Ok(pid)) => Ok(Self::Rejoin(pid)),
-            _ => Err("drain:PID or rejoin:PID".to_owned()),
+            ("start", Ok(pid)) => Ok(Self::Start(pid)),
+            _ => Err("drain:PID or start:PID".to_owned()),
         }
     }
 }
@@ -67,7 +72,15 @@ impl Part {
     ) -> anyhow::Result<u8> {
         match self {
             Self::Drain(pid) => drain(root, run, name, pid, state),
-            Self::Rejoin(pid) => Ok(rejoin(root, run, name, pid, state)),
+            Self::Start(pid) => {
+                let target = target(root, name, pid);
+                let ours = (root.clone(), state.clone(), target.clone());
+                let learns = std::thread::spawn(move || learn(&ours.0, &ours.1, &ours.2));
+                let code = rejoin(root, run, name, &target, state);
+                // It ends by itself, in a minute or two at the latest.
+                let _ = learns.join();
+                Ok(code)
+            }
         }
     }
 }
@@ -198,13 +211,34 @@ fn drain(root: &Root, run: &Run, name: &str, pid: u32, state: &Root) -> anyhow::
     Ok(report.exit)
 }
 
+/// Finds out what is spoken on the program's ports once it listens, for its drain to know. At each start, which may be one with another
+/// config. What remains unknown may be TLS to the drain, and takes longer.
+fn learn(root: &Root, state: &Root, target: &Target) {
+    let Target::Process { pid, name } = target else {
+        return;
+    };
+    let began = Instant::now();
+    let mut pause = LISTENS;
+    for _ in 0..LOOKS {
+        sleep(pause);
+        pause *= 2;
+        let units = target::process(root, *pid, name);
+        let known = ports::learn_of(root, state, &units, began.elapsed());
+        if known.is_ok_and(|(listeners, kept)| {
+            let unknown = |one: &Listener| kept.of(one).transport == Transport::Unknown;
+            !listeners.is_empty() && !listeners.iter().any(unknown)
+        }) {
+            return;
+        }
+    }
+}
+
 /// Tries until it is done: the keeper ends it when there is nothing to rejoin any more.
-fn rejoin(root: &Root, run: &Run, name: &str, pid: u32, state: &Root) -> u8 {
-    let target = target(root, name, pid);
+fn rejoin(root: &Root, run: &Run, name: &str, target: &Target, state: &Root) -> u8 {
     let mut pause = AGAIN;
     let mut said = String::new();
     loop {
-        match rejoin_once(root, run, &target, name, state) {
+        match rejoin_once(root, run, target, name, state) {
             Ok(exit::OK) => return exit::OK,
             Ok(_) => {}
             Err(error) => {

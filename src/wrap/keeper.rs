@@ -40,8 +40,8 @@ struct Keeper<'a> {
     stage: Stage,
     /// The process that drains, and when it must have ended.
     drain: Option<(u32, Instant)>,
-    /// The process that rejoins.
-    rejoin: Option<u32>,
+    /// The process that sees to the program's start: learns what it speaks, rejoins.
+    start: Option<u32>,
 }
 
 /// Keeps the program of `plan` until it has ended; the exit code, where this process was not to end by a signal itself. For a process
@@ -99,15 +99,15 @@ pub fn run(plan: &Plan, binary: OsString) -> u8 {
         guard: None,
         stage: Stage::Serving,
         drain: None,
-        rejoin: None,
+        start: None,
     };
     keeper.let_go();
     if !first {
         // Without it a killed keeper still takes the program itself along.
         keeper.guard = Guard::start(program, &run).ok();
     }
-    if keeper.held.as_ref().is_some_and(Held::has_receipts) {
-        keeper.rejoin = keeper.help("rejoin");
+    if keeper.held.is_some() {
+        keeper.start = keeper.help("start");
     }
     keeper.keep()
 }
@@ -188,7 +188,7 @@ impl Keeper<'_> {
     }
 
     fn drain(&mut self) {
-        self.stop_rejoin();
+        self.stop_start();
         let end = Instant::now() + self.plan.limit + LATE;
         self.drain = self.help("drain").map(|drain| (drain, end));
         if self.drain.is_none() {
@@ -215,9 +215,9 @@ impl Keeper<'_> {
     }
 
     /// A rejoin that is killed leaves its receipts, and the next one goes on with them.
-    fn stop_rejoin(&mut self) {
-        if let Some(rejoin) = self.rejoin.take() {
-            let _ = send(To::Process(rejoin), signals::KILL);
+    fn stop_start(&mut self) {
+        if let Some(start) = self.start.take() {
+            let _ = send(To::Process(start), signals::KILL);
         }
     }
 
@@ -274,8 +274,8 @@ impl Keeper<'_> {
             } else if self.drain.is_some_and(|(drain, _)| drain == pid) {
                 self.drain = None;
                 drained = true;
-            } else if self.rejoin == Some(pid) {
-                self.rejoin = None;
+            } else if self.start == Some(pid) {
+                self.start = None;
             }
         }
         // A program that is gone must not be signalled: its id may be somebody else's by now.
@@ -295,7 +295,7 @@ impl Keeper<'_> {
     /// The program has ended: so do we, in the same way.
     fn end(mut self, status: WaitStatus) -> u8 {
         self.stage = Stage::Ending;
-        self.stop_rejoin();
+        self.stop_start();
         self.await_report();
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.program, status.terminating_signal());

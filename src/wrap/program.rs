@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
 use super::guard;
-use crate::receipts::{Lock, Locked, RECEIPTS, RUN_DIR, Run, STATE_DIR, boot_clock};
+use crate::receipts::{Lock, Locked, RUN_DIR, Run, STATE_DIR, boot_clock};
 use crate::world::Root;
 
 /// Names the run that began last, until it has ended in order.
@@ -151,12 +151,6 @@ impl Held {
         let run = run_name(name);
         root.replace(running(), run.as_bytes(), 0o600)?;
         Ok(Self { root, run, lock })
-    }
-
-    /// Whether a drain has left something to rejoin.
-    #[must_use]
-    pub fn has_receipts(&self) -> bool {
-        self.root.exists(RECEIPTS)
     }
 
     /// The number of the file that stands for the right.
