@@ -24,8 +24,8 @@ pub enum Kind {
     Short,
     /// Answered after so many seconds of silence.
     Slow(u64),
-    /// Thirteen chunks with 0.4 s between them, 4.8 s in all.
-    Stream,
+    /// A chunk, and then so many more, each 0.4 s after the one before.
+    Stream(u32),
     /// A chunk every 0.4 s, without an end.
     Forever,
     /// 3 MB, read slowly.
@@ -78,9 +78,13 @@ fn exchange(agent: &Agent, url: &str, kind: Kind, host: &mut Option<String>) -> 
     let (path, expected) = match kind {
         Kind::Short => ("/short".to_owned(), b"ok\n".to_vec()),
         Kind::Slow(seconds) => (format!("/slow?s={seconds}"), b"done\n".to_vec()),
-        Kind::Stream => {
-            let chunks: String = (0..13).map(|number| format!("chunk {number}\n")).collect();
-            ("/stream?s=5&gap=0.4".to_owned(), chunks.into_bytes())
+        Kind::Stream(more) => {
+            let chunks: String = (0..=more)
+                .map(|number| format!("chunk {number}\n"))
+                .collect();
+            // Half a gap more, so that no rounding counts.
+            let seconds = f64::from(more) * 0.4 + 0.2;
+            (format!("/stream?s={seconds}&gap=0.4"), chunks.into_bytes())
         }
         Kind::Forever => ("/forever?gap=0.4".to_owned(), Vec::new()),
         Kind::Download => (
