@@ -233,6 +233,7 @@ fn abort_undoes_it_in_each_phase() {
             "{phase}"
         );
         assert_eq!(lab.receipts(), 0, "{phase}");
+        assert!(report.cut.is_empty(), "nothing ends it: {:?}", report.cut);
         assert!(lab.dir.path().join("back").exists(), "{phase}");
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Extend {
 
 /// Undo the drain that is running: the host is back in its pools.
 ///
-/// Refused while the machine goes down; it can only be skipped then.
+/// The stop or restart of the units that it was for is cancelled, too. Refused while the machine goes down; it can only be skipped then.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: drainctl abort")]
 pub(super) struct Abort {}

@@ -73,7 +73,7 @@ impl<'a> Engine<'a> {
     /// deadline; until the cause is known that is the longest.
     pub(super) fn prepared(
         order: &'a Order,
-        names: &[String],
+        names: Vec<String>,
         (tell, inbox): (Sender<Message>, Receiver<Message>),
         hear: &'a mut dyn FnMut(Duration, &Event),
     ) -> (Self, Option<String>) {
@@ -83,7 +83,7 @@ impl<'a> Engine<'a> {
         let (alive, watched) = channel();
         watchdog(deadline.clone(), watched);
         if let Target::Units(_) = order.target {
-            ask_pid_1(names.to_vec(), tell.clone());
+            ask_pid_1(names.clone(), tell.clone());
         }
         let (run, resumed) = Run::begin_or_resume(&order.state);
         let known = State::read_in_time(&order.state, resumed.then(|| run.id.clone()));
@@ -117,6 +117,7 @@ impl<'a> Engine<'a> {
             draft: Draft::start(&order.state),
             door: None,
             kept: known.kept,
+            names,
         };
         (engine, known.note)
     }
@@ -146,9 +147,9 @@ impl<'a> Engine<'a> {
     /// Why it runs, and the units of the target that are there.
     pub(super) fn judge_cause(
         &mut self,
-        names: &[String],
         snapshot: Result<Snapshot, String>,
     ) -> (Cause, Vec<UnitState>) {
+        let names = &self.names;
         match snapshot {
             Ok(snapshot) => {
                 let cause = Cause::decide(&snapshot, systemd::HOOK, names, self.order.as_hook);
@@ -160,7 +161,8 @@ impl<'a> Engine<'a> {
                 self.order_note(format!(
                     "PID 1 does not say why ({error}); taken for a shutdown"
                 ));
-                (Cause::Unknown, target::assumed(&self.order.root, names))
+                let assumed = target::assumed(&self.order.root, &self.names);
+                (Cause::Unknown, assumed)
             }
         }
     }
@@ -196,7 +198,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn ask_pid_1(names: Vec<String>, tell: Sender<Message>) {
+pub(super) fn ask_pid_1(names: Vec<String>, tell: Sender<Message>) {
     std::thread::spawn(move || {
         let answer = systemd::snapshot(&names, Deadline::after(SNAPSHOT));
         tell.send(Message::Snapshot(answer.map_err(|error| error.to_string())))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Deadlines;
-use crate::systemd::{Snapshot, UnitState};
+use crate::systemd::{Job, Snapshot, UnitState};
 
 /// Why a drain runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +90,28 @@ impl Cause {
         }
     }
 
+    /// Whether what the hook is being stopped for was called off: the host does not go down, and neither the hook nor a target, of
+    /// which one is up, is to stop any more (systemctl(1), `cancel`).
+    #[must_use]
+    pub fn is_called_off(snapshot: &Snapshot, hook: &str, targets: &[String]) -> bool {
+        let down = ["", "stopping", "maintenance"].contains(&snapshot.system_state.as_str())
+            || !Self::shutdowns(snapshot).is_empty();
+        let up = |target: &String| {
+            let unit = snapshot.unit(target);
+            unit.is_some_and(|unit| unit.active_state == "active")
+        };
+        !down && Self::stops(snapshot, hook, targets).is_empty() && targets.iter().any(up)
+    }
+
+    /// The jobs that stop the targets, and the one that stops the hook as the last: when that one is gone, the others go on.
+    #[must_use]
+    pub fn stops<'a>(snapshot: &'a Snapshot, hook: &str, targets: &[String]) -> Vec<&'a Job> {
+        let units = targets.iter().map(String::as_str).chain([hook]);
+        let jobs = units.filter_map(|unit| snapshot.job(unit));
+        jobs.filter(|job| matches!(job.kind.as_str(), "stop" | "restart"))
+            .collect()
+    }
+
     /// Every way to go down that is queued, the most final first, none twice.
     #[must_use]
     pub fn shutdowns(snapshot: &Snapshot) -> Vec<Self> {
@@ -156,7 +178,7 @@ impl fmt::Display for Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::{HOOK, Job};
+    use crate::systemd::HOOK;
 
     /// A host in `state` with `jobs` ("unit kind"), and supervisor.service asked for by its alias, in `sub_state`.
     fn host(state: &str, jobs: &[&str], sub_state: &str) -> Snapshot {
@@ -174,6 +196,7 @@ mod tests {
                 .map(|job| {
                     let (unit, kind) = job.split_once(' ').unwrap();
                     Job {
+                        id: 1,
                         unit: unit.to_owned(),
                         kind: kind.to_owned(),
                         state: "waiting".to_owned(),
@@ -297,6 +320,41 @@ mod tests {
             Cause::shutdowns(&snapshot),
             [Cause::Poweroff, Cause::Reboot]
         );
+    }
+
+    #[test]
+    fn what_was_called_off_leaves_no_job_that_stops() {
+        let targets = ["supervisord.service".to_owned(), "other.service".to_owned()];
+        let up = |state: &str, jobs: &[&str]| {
+            let mut snapshot = host(state, jobs, "running");
+            snapshot.units[0].active_state = "active".to_owned();
+            snapshot
+        };
+        let off = |snapshot: &Snapshot| Cause::is_called_off(snapshot, HOOK, &targets);
+        assert!(off(&up("running", &[])));
+        assert!(off(&up("degraded", &["unrelated.service stop"])));
+        let hook_start = format!("{HOOK} start");
+        assert!(off(&up("running", &[&hook_start])));
+        for (state, job) in [
+            ("running", "supervisor.service stop"),
+            ("running", "supervisor.service restart"),
+            ("running", "drain-connections.service stop"),
+            ("running", "poweroff.target start"),
+            ("stopping", "unrelated.service start"),
+            ("maintenance", "unrelated.service start"),
+            ("", "unrelated.service start"),
+        ] {
+            assert!(!off(&up(state, &[job])), "{state} {job}");
+        }
+        assert!(!off(&host("running", &[], "dead")), "nothing is up");
+        let jobs = [
+            "drain-connections.service stop",
+            "supervisor.service restart",
+        ];
+        let snapshot = up("running", &jobs);
+        let stops = Cause::stops(&snapshot, HOOK, &targets);
+        assert_eq!(stops.last().map(|job| job.unit.as_str()), Some(HOOK));
+        assert_eq!(stops.len(), 2);
     }
 
     #[test]

@@ -20,8 +20,14 @@ const UNDO: Duration = Duration::from_secs(20);
 
 impl Engine<'_> {
     pub(super) fn end(mut self, outcome: Outcome) -> Report {
-        self.over.store(true, Ordering::Relaxed);
         let mut outcome = outcome;
+        if outcome != Outcome::Aborted && self.is_called_off_by_now() {
+            outcome = Outcome::Aborted;
+        }
+        self.over.store(true, Ordering::Relaxed);
+        if outcome == Outcome::Aborted {
+            self.start_again();
+        }
         if outcome == Outcome::Refused {
             self.undo();
         }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::beginning::ask_pid_1;
 use super::control::{Answer, Door, Request};
 use super::draft::Draft;
 use super::event::{Event, Phase, PoolStep, Report};
@@ -108,6 +109,8 @@ pub(super) struct Engine<'a> {
     pub(super) draft: Draft,
     /// Those who ask come in here.
     pub(super) door: Option<Door>,
+    /// The target's units as they were asked for.
+    pub(super) names: Vec<String>,
 }
 
 /// Runs the drain to its end. The caller holds the lock, and tells `requests` what is asked of the drain meanwhile. Every event goes
@@ -121,13 +124,13 @@ pub fn run(
         Target::Units(configured) => target::unit_names(&order.root, configured),
         Target::Process { name, .. } => vec![name.clone()],
     };
-    let (mut engine, notes) = Engine::prepared(order, &names, inbox, hear);
+    let (mut engine, notes) = Engine::prepared(order, names, inbox, hear);
     let gates = engine.prepare();
     engine.open_door();
     let (cause, units, mut early) = match &order.target {
         Target::Units(_) => {
             let (snapshot, early) = engine.await_snapshot();
-            let (cause, units) = engine.judge_cause(&names, snapshot);
+            let (cause, units) = engine.judge_cause(snapshot);
             (cause, units, early)
         }
         Target::Process { pid, name } => {
@@ -143,7 +146,7 @@ pub fn run(
     let idle = cause == Cause::CrashRestart || target::watched(&units).is_empty();
     if idle {
         let what = if units.is_empty() {
-            names.join(", ")
+            engine.names.join(", ")
         } else {
             ids(&units).join(", ")
         };
@@ -191,6 +194,7 @@ impl Engine<'_> {
         let mut machine = Machine::new(now, self.end_at(), settings.settle, pools)
             .with_last_resort(self.ways.has_last_resort());
         let mut next_beat = now;
+        let mut next_ask = now + BEAT;
         let mut early = early.into_iter();
         let mut inputs = VecDeque::from([Input::Tick]);
         loop {
@@ -212,10 +216,16 @@ impl Engine<'_> {
                 next_beat = now + BEAT;
                 notifier.tell(&self.story.status(machine.deadline()), EXTENSION);
             }
+            if now >= next_ask {
+                next_ask = now + BEAT;
+                if self.order.as_hook {
+                    ask_pid_1(self.names.clone(), self.tell.clone());
+                }
+            }
             let message = match early.next() {
                 Some(message) => Ok(message),
                 None => {
-                    let wake = machine.wake().min(next_beat);
+                    let wake = machine.wake().min(next_beat).min(next_ask);
                     self.inbox
                         .recv_timeout(wake.saturating_duration_since(Instant::now()))
                 }
@@ -239,7 +249,10 @@ impl Engine<'_> {
     /// What a message means for the machine.
     pub(super) fn hear(&mut self, message: Message) -> Vec<Input> {
         match message {
-            Message::Snapshot(_) => Vec::new(),
+            Message::Snapshot(answer) => {
+                let off = answer.is_ok_and(|snapshot| self.is_called_off(&snapshot));
+                off.then_some(Input::Abort).into_iter().collect()
+            }
             Message::Note(text) => {
                 self.say(Event::Note { text });
                 Vec::new()

@@ -331,6 +331,22 @@ impl Report {
         self
     }
 
+    /// Whether something follows that ends what is in flight: not where the drain was undone, or never began.
+    #[must_use]
+    pub fn cuts(&self) -> bool {
+        self.is_finished() && self.outcome.cuts()
+    }
+
+    /// How many requests were cut.
+    #[must_use]
+    pub fn requests_cut(&self) -> Count {
+        if self.outcome.cuts() {
+            self.in_flight
+        } else {
+            Count::Exactly(0)
+        }
+    }
+
     /// Whether it is known how the drain ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {

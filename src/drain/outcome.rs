@@ -37,6 +37,12 @@ impl std::fmt::Display for Outcome {
 }
 
 impl Outcome {
+    /// Whether what follows ends the requests that are still in flight.
+    #[must_use]
+    pub fn cuts(self) -> bool {
+        !matches!(self, Self::Aborted | Self::Refused | Self::NothingToDo)
+    }
+
     /// Every one.
     pub const ALL: [Self; 7] = [
         Self::Drained,

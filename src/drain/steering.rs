@@ -11,10 +11,15 @@ use super::event::Event;
 use super::machine::Input;
 use crate::receipts::boot_clock;
 use crate::report;
+use crate::systemd::{self, HOOK, Snapshot, systemctl};
 use crate::world::Deadline;
 
 /// poweroff.target and reboot.target force their way so long after they were asked for (`JobTimeoutSec=` in their units).
 const CEILING: Duration = Duration::from_mins(30);
+/// PID 1 has this long to take an order.
+const PID_1: Duration = Duration::from_secs(2);
+/// And this long for the last look, which holds the drain up.
+const LAST_LOOK: Duration = Duration::from_millis(300);
 /// No other drain takes longer.
 const DAY: Duration = Duration::from_hours(24);
 
@@ -34,6 +39,13 @@ impl Engine<'_> {
             Request::Abort if self.run.cause.is_shutdown() => {
                 refused("the machine is going down: it can't be undone, only skipped".to_owned())
             }
+            Request::Abort if self.order.as_hook => match self.call_off() {
+                Ok(()) => done("undoing it", Input::Abort),
+                Err(why) => refused(format!(
+                    "systemd goes on to stop {} after it, and {why}: it can only be skipped",
+                    self.names.join(", ")
+                )),
+            },
             Request::Abort => done("undoing it", Input::Abort),
             Request::Extend { by } => {
                 let used = boot_clock().saturating_sub(self.run.began);
@@ -47,6 +59,52 @@ impl Engine<'_> {
                     Err(why) => refused(why),
                 }
             }
+        }
+    }
+
+    /// Has PID 1 forget why it stops the hook, and what it would stop after it; why not, otherwise.
+    fn call_off(&self) -> Result<(), String> {
+        let deadline = Deadline::after(PID_1);
+        let told = |error: systemd::Error| format!("can't be told not to ({error})");
+        let snapshot = systemd::snapshot(&self.names, deadline).map_err(told)?;
+        if !Cause::shutdowns(&snapshot).is_empty() {
+            return Err("the machine is going down by now".to_owned());
+        }
+        let stops = Cause::stops(&snapshot, HOOK, &self.names);
+        let ids: Vec<u32> = stops.into_iter().map(|job| job.id).collect();
+        systemctl::cancel(&ids, deadline).map_err(told)
+    }
+
+    /// Whether what this drain is for was called off; if so, that is said.
+    pub(super) fn is_called_off(&mut self, snapshot: &Snapshot) -> bool {
+        let off = self.order.as_hook
+            && !self.over.load(Ordering::Relaxed)
+            && Cause::is_called_off(snapshot, HOOK, &self.names);
+        if off {
+            self.order_note(format!(
+                "the {} was cancelled: it is undone; what else was stopped, `systemctl start default.target` starts",
+                self.run.cause
+            ));
+        }
+        off
+    }
+
+    /// The same, asked now: nobody else would take this host back.
+    pub(super) fn is_called_off_by_now(&mut self) -> bool {
+        self.order.as_hook
+            && systemd::snapshot(&self.names, Deadline::after(LAST_LOOK))
+                .is_ok_and(|snapshot| self.is_called_off(&snapshot))
+    }
+
+    /// Has PID 1 start the hook again once this process is gone: without it the next stop would not be drained.
+    pub(super) fn start_again(&mut self) {
+        if !self.order.as_hook {
+            return;
+        }
+        if let Err(error) = systemctl::start_later(HOOK, Deadline::after(PID_1)) {
+            self.order_note(format!(
+                "the next stop will not be drained ({error}): `systemctl start {HOOK}`"
+            ));
         }
     }
 

@@ -252,15 +252,14 @@ impl Story {
     #[must_use]
     pub fn report(&self, outcome: Outcome, exit: u8, took: Duration, limit: Duration) -> Report {
         let (waited, waited_more) = self.waits.longest();
-        let cut = match (&self.looked, outcome) {
-            (_, Outcome::NothingToDo | Outcome::Refused) => Vec::new(),
-            (Some(looked), _) => looked
+        let cut = match &self.looked {
+            Some(looked) if outcome.cuts() => looked
                 .held
                 .iter()
                 .chain(&looked.given_up)
                 .cloned()
                 .collect(),
-            (None, _) => Vec::new(),
+            _ => Vec::new(),
         };
         let in_flight = match (&self.looked, outcome) {
             (_, Outcome::NothingToDo) => Count::Exactly(0),

@@ -45,7 +45,7 @@ impl Totals {
             return Ok(());
         }
         *totals.drains.entry(report.outcome.to_string()).or_default() += 1;
-        totals.cut += report.in_flight.known();
+        totals.cut += report.requests_cut().known();
         totals.last = Some(report.id.clone());
         root.replace(TOTALS, &serde_json::to_vec(&totals)?, 0o600)
             .with_context(|| format!("write {TOTALS}"))

@@ -186,7 +186,7 @@ pub fn list(reports: &[Report]) -> Vec<String> {
     };
     let mut lines = vec![row("ID, BY TIME (UTC)", "TOOK", "OUTCOME", "CAUSE")];
     lines.extend(reports.iter().rev().map(|report| {
-        let outcome = match report.in_flight.known() {
+        let outcome = match report.requests_cut().known() {
             0 => report.outcome.to_string(),
             cut => format!("{}, {cut} cut", report.outcome),
         };

@@ -135,15 +135,15 @@ fn last_drain(text: &mut Text, last: &Report) {
         "Its exit code: 0 is good, 3 the deadline, 4 a pool that could not be left.",
         last.exit,
     );
-    let in_flight = match last.in_flight {
+    let cut = match last.requests_cut() {
         Count::Exactly(n) => n.to_string(),
         Count::Unknown => "NaN".to_owned(),
     };
     text.gauge(
         "drainctl_last_drain_requests_cut",
         "",
-        "Requests in flight when it ended; NaN where they could not be seen.",
-        in_flight,
+        "Requests in flight when it ended, but where it was undone; NaN where they could not be seen.",
+        cut,
     );
     text.gauge(
         "drainctl_last_drain_requests_in_flight_max",

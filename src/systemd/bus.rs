@@ -122,7 +122,12 @@ async fn ask(bus: &Connection, names: &[String]) -> Result<Snapshot, Error> {
         system_state,
         jobs: jobs
             .into_iter()
-            .map(|(_, unit, kind, state, ..)| Job { unit, kind, state })
+            .map(|(id, unit, kind, state, ..)| Job {
+                id,
+                unit,
+                kind,
+                state,
+            })
             .collect(),
         units,
     })

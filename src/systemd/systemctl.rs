@@ -68,6 +68,25 @@ pub fn manager(properties: &[&str], deadline: Deadline) -> Result<BTreeMap<Strin
     Ok(blocks.into_iter().next().unwrap_or_default())
 }
 
+/// Cancels these jobs, one after the other.
+///
+/// # Errors
+/// [`Error::Exec`] or [`Error::Refused`].
+pub fn cancel(jobs: &[u32], deadline: Deadline) -> Result<(), Error> {
+    for job in jobs {
+        run(&["cancel", &job.to_string()], deadline)?;
+    }
+    Ok(())
+}
+
+/// Has a unit started as soon as it can be, without waiting for that.
+///
+/// # Errors
+/// [`Error::Exec`] or [`Error::Refused`].
+pub fn start_later(unit: &str, deadline: Deadline) -> Result<(), Error> {
+    run(&["start", "--no-block", unit], deadline).map(drop)
+}
+
 /// The same look as over the bus.
 pub(super) fn snapshot(units: &[String], deadline: Deadline) -> Result<Snapshot, Error> {
     let manager = view::blocks(&run(&["show", "--property=SystemState"], deadline)?);

@@ -17,6 +17,8 @@ pub struct Snapshot {
 /// One job of PID 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
+    /// Its number.
+    pub id: u32,
     /// The unit that it is for.
     pub unit: String,
     /// start, stop, restart, …
@@ -142,8 +144,8 @@ pub(super) fn jobs(text: &str) -> Vec<Job> {
             let [id, unit, kind, state] = fields[..] else {
                 return None;
             };
-            id.parse::<u32>().ok()?;
             Some(Job {
+                id: id.parse().ok()?,
                 unit: unit.to_owned(),
                 kind: kind.to_owned(),
                 state: state.to_owned(),

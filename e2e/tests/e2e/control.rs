@@ -20,6 +20,7 @@ use crate::long::{in_flight, wait_connected};
 pub(crate) const CASES: &[(&str, Case)] = &[
     ("a_poweroff_is_extended_and_then_skipped", extend_and_skip),
     ("each_phase_is_steered_by_root_alone", each_phase),
+    ("what_is_called_off_is_undone_by_itself", called_off),
     ("a_rehearsal_drops_nothing_and_stops_nothing", rehearse),
 ];
 
@@ -85,6 +86,108 @@ fn extend_and_skip(case: &str, parts: &Parts) -> Result<()> {
         &format!("the hook had ended {:.2} s after skip", after.as_secs_f64()),
     );
     ensure!(after < Duration::from_secs(5), "{after:?}\n{}", tail());
+    Ok(())
+}
+
+/// A shutdown and a restart that are called off while they are drained for: the host is back as if nothing had been.
+fn called_off(case: &str, parts: &Parts) -> Result<()> {
+    let mut site = installed(parts, &[Program::Plain])?;
+    let direct = format!("http://{}:{PORT}", site.first().port.address);
+    let request = in_flight(&site.client, &direct, Kind::Slow(3600));
+    wait_connected(&site, &site.client.address, 1)?;
+    let main = |host: &Host| host.exec(&["systemctl", "show", "-P", "MainPID", SUPERVISOR]);
+    let before = main(&site.hosts[0])?;
+    let mut took = Vec::new();
+    for (asks, stops) in [
+        (&["systemctl", "poweroff"][..], &["systemctl", "cancel"][..]),
+        (
+            &["systemctl", "restart", "--no-block", SUPERVISOR],
+            &["systemctl", "cancel"],
+        ),
+        (
+            &["systemctl", "restart", "--no-block", SUPERVISOR],
+            &["drainctl", "abort"],
+        ),
+        (
+            &["systemctl", "stop", "--no-block", HOOK],
+            &["drainctl", "abort"],
+        ),
+    ] {
+        let host = &site.hosts[0];
+        host.exec(asks)?;
+        let begun = poll("the drain to wait", END_LIMIT, || {
+            Ok(running(host)?.filter(|now| now["phase"] == "waiting"))
+        })?;
+        site.consul.wait_passing(FIRST, false, CONVERGE_LIMIT)?;
+        let asked = SystemTime::now();
+        let said = host.try_exec(stops)?;
+        let back = site.wait_serving(FIRST);
+        took.push(asked.elapsed()?);
+        let report = Report::last(host)?;
+        let told = || -> Result<String> {
+            let journal = host.journal()?.since(asked);
+            let tail = journal.tail(HOOK, 40);
+            Ok(format!(
+                "{asks:?} {stops:?}: {}\n{report}\n{tail}",
+                both(&said)
+            ))
+        };
+        if let Err(error) = back {
+            return Err(error.context(told()?));
+        }
+        poll("the hook to be active again", END_LIMIT, || {
+            let active = host.try_exec(&["systemctl", "is-active", "--quiet", HOOK])?;
+            Ok(active.status.success().then_some(()))
+        })?;
+        ensure!(
+            said.status.success()
+                && Some(report.text("id")) == begun["id"].as_str()
+                && report.text("outcome") == "aborted"
+                && report.exit() == Some(5)
+                && report.cut(&site.client.address)?.is_empty()
+                && !host.path(RECEIPTS).exists()
+                && main(host)? == before,
+            "{}",
+            told()?
+        );
+    }
+    ensure!(!request.is_finished(), "the request was cut");
+    // A restart on the way, and then the host goes down: that can't be undone any more.
+    let host = &site.hosts[0];
+    host.exec(&["systemctl", "restart", "--no-block", SUPERVISOR])?;
+    poll("the drain to wait", END_LIMIT, || {
+        Ok(running(host)?.filter(|now| now["phase"] == "waiting"))
+    })?;
+    host.exec(&["systemctl", "poweroff"])?;
+    let refused = host.try_exec(&["drainctl", "abort"])?;
+    ensure!(
+        refused.status.code() == Some(1) && both(&refused).contains("going down"),
+        "{}",
+        both(&refused)
+    );
+    let asked = SystemTime::now();
+    host.try_exec(&["drainctl", "skip"])?;
+    site.first().wait_end(END_LIMIT)?;
+    let host = &site.hosts[0];
+    let journal = host.journal()?.since(asked);
+    ensure!(
+        Report::last(host)?.text("outcome") == "skipped"
+            && journal.stopping(SUPERVISOR)? >= journal.stopped(HOOK)?,
+        "{}",
+        journal.tail(HOOK, 40)
+    );
+    let took: Vec<String> = took
+        .iter()
+        .map(|took| format!("{:.1} s", took.as_secs_f64()))
+        .collect();
+    figures::note(
+        case,
+        &format!(
+            "poweroff and restart cancelled, restart and stop aborted: back after {}",
+            took.join(", ")
+        ),
+    );
+    drop(request);
     Ok(())
 }
 

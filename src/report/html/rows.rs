@@ -148,8 +148,10 @@ fn wait_row(wait: &Wait, settled: Option<Duration>, report: &Report, scale: &Sca
     let late = settled.is_some_and(|settled| from > settled);
     let open = if !wait.open {
         ""
-    } else if report.is_finished() {
+    } else if report.cuts() {
         "; cut"
+    } else if report.is_finished() {
+        "; not finished then"
     } else {
         "; last seen in flight"
     };
@@ -177,7 +179,7 @@ fn wait_row(wait: &Wait, settled: Option<Duration>, report: &Report, scale: &Sca
             "<svg x=\"{x1}\" y=\"27\" overflow=\"visible\"><path class=\"late\" d=\"M0-5L5 0L0 5L-5 0Z\"/></svg>"
         ));
     }
-    if wait.open && report.is_finished() {
+    if wait.open && report.cuts() {
         bar.push_str(&format!(
             "<line class=\"cut\" x1=\"{x2}\" x2=\"{x2}\" y1=\"21\" y2=\"33\"/>"
         ));
