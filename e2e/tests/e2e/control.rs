@@ -20,6 +20,7 @@ use crate::long::{in_flight, wait_connected};
 pub(crate) const CASES: &[(&str, Case)] = &[
     ("a_poweroff_is_extended_and_then_skipped", extend_and_skip),
     ("each_phase_is_steered_by_root_alone", each_phase),
+    ("each_phase_of_a_reboot_is_steered_and_none_undone", reboots),
     ("what_is_called_off_is_undone_by_itself", called_off),
     ("a_rehearsal_drops_nothing_and_stops_nothing", rehearse),
 ];
@@ -246,28 +247,92 @@ for data in (b'\\0' * 9000, os.urandom(4096), b'{\"ask\":\"sk', b'[' * 5000, b'{
         pass
 ";
 
+/// What keeps a drain in its first phase, where an agent does not answer, and in its second.
+const HELD: &str =
+    "[settle]\nmin = \"40s\"\nquiet = \"40s\"\nmax = \"60s\"\n\n[pool.consul]\nlimit = \"40s\"\n";
+
+/// Nobody but root steers a drain, and nobody ends it by what he sends.
+fn only_root(host: &Host) -> Result<()> {
+    host.exec(&["python3", "-c", HOSTILE])?;
+    for verb in ["skip", "abort"] {
+        let user = ["runuser", "-u", "nobody", "--", "drainctl", verb];
+        let refused = host.try_exec(&user)?;
+        ensure!(
+            !refused.status.success(),
+            "nobody may {verb}: {}",
+            both(&refused)
+        );
+    }
+    ensure!(running(host)?.is_some(), "somebody ended the drain");
+    Ok(())
+}
+
+/// A host that goes down is held in each phase but the last, and steered there. What comes of it is what the report says, and it is back
+/// after its boot.
+fn reboots(case: &str, parts: &Parts) -> Result<()> {
+    let mut site = installed(parts, &[Program::Plain])?;
+    for phase in ["leaving", "settling"] {
+        let host = site.first();
+        host.write(CONFIG, HELD)?;
+        if phase == "leaving" {
+            host.exec(&["systemctl", "kill", "-s", "STOP", "consul.service"])?;
+        }
+        let asked = SystemTime::now();
+        host.exec(&["systemctl", "reboot"])?;
+        let before = poll(&format!("the drain to be {phase}"), END_LIMIT, || {
+            Ok(running(host)?.filter(|now| now["phase"] == phase))
+        })?;
+        ensure!(before["cause"] == "reboot", "{before:#}");
+        only_root(host)?;
+        for words in [&["drainctl", "abort"][..], &["drainctl", "extend", "31m"]] {
+            let refused = host.try_exec(words)?;
+            ensure!(
+                refused.status.code() == Some(1) && both(&refused).contains("refused"),
+                "{words:?}: {}",
+                both(&refused)
+            );
+        }
+        host.exec(&["drainctl", "extend", "2m"])?;
+        let now = running(host)?.context("the drain ended by itself")?;
+        ensure!(
+            now["phase"] == phase && now["id"] == before["id"],
+            "{now:#}"
+        );
+        host.try_exec(&["drainctl", "skip"])?;
+        let ended = host.wait_end(END_LIMIT)?;
+        let report = Report::last(host)?;
+        let journal = host.journal()?.since(asked);
+        ensure!(
+            ended == Ended::Reboot
+                && report.text("outcome") == "skipped"
+                && report.exit() == Some(5)
+                && Some(report.text("id")) == before["id"].as_str()
+                && journal.stopping(SUPERVISOR)? >= journal.stopped(HOOK)?,
+            "{ended:?}\n{report}\n{}",
+            journal.tail(HOOK, 40)
+        );
+        host.boot()?;
+        site.wait_serving(FIRST)?;
+        ensure!(!site.hosts[0].path(RECEIPTS).exists(), "a receipt is left");
+    }
+    figures::note(
+        case,
+        "leaving and settling: extended, not undone, skipped, back after the boot",
+    );
+    Ok(())
+}
+
 /// A drain by hand that is held in each phase in turn, and steered there; what comes of it is what the report says.
 fn each_phase(case: &str, parts: &Parts) -> Result<()> {
     let mut site = installed(parts, &[Program::Plain])?;
-    let config = "[settle]\nmin = \"40s\"\nquiet = \"40s\"\nmax = \"60s\"\n\n[pool.consul]\nlimit = \"40s\"\n";
     let host = site.first();
-    host.write(CONFIG, config)?;
+    host.write(CONFIG, HELD)?;
     // Leaving: its agent does not answer.
     host.exec(&["systemctl", "kill", "-s", "STOP", "consul.service"])?;
     let drain = by_hand(&site.hosts[0], "leaving")?;
     let host = &site.hosts[0];
     host.exec(&["drainctl", "extend", "5m"])?;
-    host.exec(&["python3", "-c", HOSTILE])?;
-    for verb in ["skip", "abort", "status"] {
-        let user = ["runuser", "-u", "nobody", "--", "drainctl", verb];
-        let refused = host.try_exec(&user)?;
-        let said = both(&refused);
-        ensure!(
-            verb == "status" || !refused.status.success(),
-            "nobody may {verb}: {said}"
-        );
-    }
-    ensure!(running(host)?.is_some(), "somebody ended the drain");
+    only_root(host)?;
     host.exec(&["drainctl", "skip"])?;
     expect(host, drain, "skipped")?;
     host.exec(&["systemctl", "kill", "-s", "CONT", "consul.service"])?;

@@ -2,17 +2,18 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use e2e::command::poll;
 use e2e::enter::Parts;
 use e2e::figures;
 use e2e::host::{Ended, Host};
-use e2e::load::{Load, Summary};
+use e2e::load::{Kind, Load, Summary};
 use e2e::programs::{self, Program};
 use e2e::site::{CONVERGE_LIMIT, FIRST, Site};
 
 use crate::Case;
 use crate::drill::{END_LIMIT, LEAD, end, installed};
+use crate::long::in_flight;
 
 /// One program is restarted by its supervisor, which systemd knows nothing of.
 pub(crate) const CASES: &[(&str, Case)] = &[
@@ -31,6 +32,7 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("restarts_of_a_wrapped_native_server", |case, parts| {
         restarts(case, parts, Program::Native)
     }),
+    ("a_wrapped_service_of_systemd_is_ready_and_drained", service),
 ];
 
 const ROUNDS: u32 = 20;
@@ -106,6 +108,49 @@ fn took(host: &Host) -> Result<Duration> {
     };
     let took = at("stopped: app ")?.duration_since(at("waiting for app to die")?);
     Ok(took.try_into()?)
+}
+
+/// A service that says when it is ready, under `run` and without any supervisor.
+const NOTED: &str = "[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=/usr/bin/drainctl run -- /bin/sh -c 'systemd-notify --ready && exec /usr/bin/python3 /opt/lab/app.py 8001'
+";
+
+fn service(case: &str, parts: &Parts) -> Result<()> {
+    let site = installed(parts, &[Program::Plain])?;
+    let host = &site.hosts[0];
+    host.write("/etc/systemd/system/noted.service", NOTED)?;
+    host.exec(&["systemctl", "daemon-reload"])?;
+    host.exec(&["systemctl", "start", "noted"])?;
+    let url = format!("http://{}:8001", host.port.address);
+    let listens = ["ss", "-Hltn", "sport = :8001"];
+    let connected = ["ss", "-Htn", "state", "established", "sport = :8001"];
+    let seen = |words: &[&str]| {
+        poll("the service's socket", CONVERGE_LIMIT, || {
+            Ok((!host.exec(words)?.is_empty()).then_some(()))
+        })
+    };
+    seen(&listens)?;
+    let request = in_flight(&site.client, &url, Kind::Slow(4));
+    seen(&connected)?;
+    host.exec(&["systemctl", "stop", "noted"])?;
+    let stopped = SystemTime::now();
+    let request = request
+        .join()
+        .map_err(|_| anyhow!("the request panicked"))??;
+    let result = host.exec(&["systemctl", "show", "-P", "Result", "noted"])?;
+    let said = host.exec(&["journalctl", "-u", "noted", "-n", "30"])?;
+    ensure!(
+        request.fault.is_none() && request.ended < stopped && result.trim() == "success",
+        "{request:?} {result}\n{said}"
+    );
+    let after = stopped.duration_since(request.ended)?.as_secs_f64();
+    figures::note(
+        case,
+        &format!("1 request, 0 failed, stopped {after:.2} s after the answer"),
+    );
+    Ok(())
 }
 
 /// Restarts the program under load. Every second round comes before it is back in its pool.
