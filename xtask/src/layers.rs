@@ -197,6 +197,16 @@ pub(crate) fn check(mut command: Command) -> Result<Counts> {
 pub(crate) fn cargo(words: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(words);
+    // They name this package. Build scripts that look at them (ring's) would run anew, and what follows, each time that cargo is run by
+    // hand and from here in turn.
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if ours {
+            cargo.env_remove(&name);
+        }
+    }
     cargo
 }
 
