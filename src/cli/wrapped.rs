@@ -20,7 +20,9 @@ use crate::pools::KINDS;
 use crate::receipts::{self, Lock, Store};
 use crate::report::Sink;
 use crate::supervisord::Supervisord;
+use crate::systemd::{systemctl, view};
 use crate::world::{Deadline, Root, proc};
+use crate::wrap::unit;
 
 /// The type of the pool that has services.
 const CONSUL: &str = "consul";
@@ -31,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LISTENS: Duration = Duration::from_millis(250);
 const LOOKS: u32 = 8;
 
+/// PID 1 has this long to describe our unit.
+const PID_1: Duration = Duration::from_secs(2);
 /// supervisord has this long to say how long it waits.
 const ANSWER: Duration = Duration::from_millis(500);
 /// What a drain leaves a program of that time to end.
@@ -73,6 +77,7 @@ impl Part {
         match self {
             Self::Drain(pid) => drain(root, run, name, pid, state),
             Self::Start(pid) => {
+                look_at_unit(root, run, name);
                 let target = target(root, name, pid);
                 let ours = (root.clone(), state.clone(), target.clone());
                 let learns = std::thread::spawn(move || learn(&ours.0, &ours.1, &ours.2));
@@ -209,6 +214,29 @@ fn drain(root: &Root, run: &Run, name: &str, pid: u32, state: &Root) -> anyhow::
     let mut sink = Sink::choose(false, false);
     let report = engine::run(&order, (tell, inbox), &mut |at, event| sink.take(at, event));
     Ok(report.exit)
+}
+
+/// Says what is wrong with the unit of systemd that the keeper is the main process of.
+fn look_at_unit(root: &Root, run: &Run, name: &str) {
+    let keeper = std::os::unix::process::parent_id();
+    // Only then did systemd start it, and not what it started.
+    if !matches!(proc::parent(root, keeper), Ok(Some(1))) {
+        return;
+    }
+    let group = proc::control_group(root, keeper).ok().flatten();
+    let Some(unit) = group.as_deref().and_then(view::unit_of_control_group) else {
+        return;
+    };
+    let limit = settings(root, run).map_or(Duration::ZERO, |(s, _)| s.deadline.restart);
+    let deadline = Deadline::after(PID_1);
+    let known = systemctl::show(&[unit.to_owned()], &unit::PROPERTIES, deadline);
+    for fault in known
+        .iter()
+        .flatten()
+        .flat_map(|known| unit::faults(known, keeper, limit))
+    {
+        say(name, &fault);
+    }
 }
 
 /// Finds out what is spoken on the program's ports once it listens, for its drain to know. At each start, which may be one with another

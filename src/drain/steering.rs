@@ -19,7 +19,7 @@ const CEILING: Duration = Duration::from_mins(30);
 /// PID 1 has this long to take an order.
 const PID_1: Duration = Duration::from_secs(2);
 /// And this long for the last look, which holds the drain up.
-const LAST_LOOK: Duration = Duration::from_millis(300);
+const LAST_LOOK: Duration = Duration::from_millis(200);
 /// No other drain takes longer.
 const DAY: Duration = Duration::from_hours(24);
 

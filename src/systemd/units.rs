@@ -88,6 +88,11 @@ pub fn hook(layout: &Layout) -> String {
             "After",
             &bus.join(" "),
         )
+        .set(
+            "started as often as its units are restarted: one that is refused its start drains nothing at the next stop",
+            "StartLimitIntervalSec",
+            "0",
+        )
         .section("Service")
         .set("", "Type", "oneshot")
         .set("without it the drain would run right at boot", "RemainAfterExit", "yes")

@@ -12,5 +12,6 @@ pub mod plan;
 pub mod program;
 mod stage;
 mod terminal;
+pub mod unit;
 
 pub use plan::Plan;

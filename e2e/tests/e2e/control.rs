@@ -127,19 +127,23 @@ fn called_off(case: &str, parts: &Parts) -> Result<()> {
         let report = Report::last(host)?;
         let told = || -> Result<String> {
             let journal = host.journal()?.since(asked);
-            let tail = journal.tail(HOOK, 40);
+            let state = both(&host.try_exec(&["systemctl", "status", HOOK, SUPERVISOR])?);
+            let jobs = both(&host.try_exec(&["systemctl", "list-jobs"])?);
+            let tail = format!("{}\n{state}\n{jobs}", journal.tail(HOOK, 40));
             Ok(format!(
                 "{asks:?} {stops:?}: {}\n{report}\n{tail}",
                 both(&said)
             ))
         };
-        if let Err(error) = back {
+        let again = back.and_then(|()| {
+            poll("the hook to be active again", CONVERGE_LIMIT, || {
+                let active = host.try_exec(&["systemctl", "is-active", "--quiet", HOOK])?;
+                Ok(active.status.success().then_some(()))
+            })
+        });
+        if let Err(error) = again {
             return Err(error.context(told()?));
         }
-        poll("the hook to be active again", END_LIMIT, || {
-            let active = host.try_exec(&["systemctl", "is-active", "--quiet", HOOK])?;
-            Ok(active.status.success().then_some(()))
-        })?;
         ensure!(
             said.status.success()
                 && Some(report.text("id")) == begun["id"].as_str()

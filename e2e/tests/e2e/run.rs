@@ -114,6 +114,7 @@ fn took(host: &Host) -> Result<Duration> {
 const NOTED: &str = "[Service]
 Type=notify
 NotifyAccess=all
+KillMode=mixed
 ExecStart=/usr/bin/drainctl run -- /bin/sh -c 'systemd-notify --ready && exec /usr/bin/python3 /opt/lab/app.py 8001'
 ";
 
