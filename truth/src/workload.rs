@@ -208,11 +208,11 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         ..FIRST
     },
     Workload {
-        name: "tls13-first-tiny",
+        name: "tls13-first-alike",
         beyond: Some(
-            "an answer of less than 200 bytes that the kernel sent in one segment with the tickets, on a paced connection (BBR, fq)",
+            "an answer of 0.9 to 1.3 kB to a request of more than 1 kB looks like a post-quantum key share",
         ),
-        connection: first_tiny,
+        connection: first_alike,
         ..FIRST
     },
     Workload {
@@ -549,17 +549,21 @@ fn first_quick(to: To, dice: &mut Dice) -> Result<()> {
     few(to, dice, wait)
 }
 
-/// As [`first`], with answers that are shorter than the sizes of handshakes differ.
-fn first_tiny(to: To, dice: &mut Dice) -> Result<()> {
+/// As [`first`], with answers no longer than what handshakes differ by.
+fn first_alike(to: To, dice: &mut Dice) -> Result<()> {
     let mut client = Client::connect(to)?;
-    client.ask(&Plan::after(long_work(dice), size(dice, TINY as u64)), 0)?;
+    let body = size(dice, 4000);
+    client.ask(
+        &Plan::after(long_work(dice), size(dice, ALIKE as u64)),
+        body,
+    )?;
     client.answer()?;
     nap(dice, 1000, 13_000);
     Ok(())
 }
 
-/// Bytes of an answer's body that are within what handshakes differ by.
-const TINY: usize = 200;
+/// Bytes of an answer that may be what handshakes differ by: a post-quantum key share, and 200.
+const ALIKE: usize = 1300;
 
 fn few(to: To, dice: &mut Dice, wait: u64) -> Result<()> {
     let mut client = Client::connect(to)?;
@@ -568,7 +572,7 @@ fn few(to: To, dice: &mut Dice, wait: u64) -> Result<()> {
     } else {
         0
     };
-    let answer = |dice: &mut Dice| size(dice, 6000).max(TINY);
+    let answer = |dice: &mut Dice| size(dice, 6000).max(ALIKE);
     client.ask(&Plan::after(wait, answer(dice)), body)?;
     client.answer()?;
     think(dice);
