@@ -89,8 +89,7 @@ impl Doctor {
 
 fn examine(root: &Root, program: &Path) -> anyhow::Result<(Facts, Vec<Found>)> {
     let loaded = config::load(root)?;
-    let mut facts = doctor::gather(root, program, &loaded)?;
-    facts.ask_ports(root);
+    let facts = doctor::gather(root, program, &loaded)?;
     let found = doctor::examine(&facts);
     Ok((facts, found))
 }

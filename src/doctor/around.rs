@@ -8,6 +8,7 @@ use super::Facts;
 use super::grace::{self, Grace};
 use super::sandbox;
 use super::sight::Sight;
+use crate::config::Settings;
 use crate::drain::Outcome;
 use crate::pools::{self, Closely, PeersSaid};
 use crate::receipts;
@@ -18,8 +19,8 @@ use crate::world::{Deadline, Root, proc};
 
 /// Each pool has this long, and PID 1.
 const LIMIT: Duration = Duration::from_secs(3);
-/// What the buses may take.
-const BUS: Duration = Duration::from_secs(1);
+/// What the buses may take: milliseconds where they answer at all, but a busy host is no broken one.
+const BUS: Duration = Duration::from_secs(5);
 /// So many of the last drains are read.
 const DRAINS: usize = 5;
 /// The most that is read of a drop-in, or of a proxy's config, in bytes.
@@ -60,6 +61,8 @@ pub struct Around {
     pub sight: Sight,
     /// What is seen in the hook's sandbox, or why that could not be tried; `None` where there is no hook.
     pub inside: Option<Result<Sight, String>>,
+    /// The hook's program, where it can't be run, and why.
+    pub unrunnable: Option<(String, String)>,
     /// The properties of that sandbox that are not those of our own unit.
     pub hardened: Vec<String>,
 }
@@ -125,43 +128,57 @@ impl Around {
         view::time_span(self.manager.get(property)?)
     }
 
-    /// Looks; `facts` holds the settings, the targets and the units.
-    pub(super) fn gather(root: &Root, facts: &Facts) -> Self {
-        let specs = facts.settings.pools.as_slice();
+    /// systemd's version.
+    pub(super) fn version(&self) -> Option<u32> {
+        let text = self.manager.get("Version")?;
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        text[..end.unwrap_or(text.len())].parse().ok()
+    }
+
+    /// All that depends on nothing but the settings.
+    pub(super) fn ask(root: &Root, settings: &Settings) -> Self {
+        let specs = settings.pools.as_slice();
         std::thread::scope(|scope| {
             // Each of these may wait for somebody else.
             let peers = scope.spawn(|| pools::peers(root, specs, LIMIT));
             let closely = scope.spawn(|| pools::closely(root, specs, LIMIT));
             let tried = scope.spawn(|| sandbox::try_out(root));
             let sight = scope.spawn(|| Sight::look(root));
+            let manager = scope.spawn(|| systemctl::manager(&MANAGER, Deadline::after(LIMIT)));
             let (bus, own) = systemd::ways(Deadline::after(BUS));
             let mut around = Self {
                 answers: Answers {
                     bus: bus.map(|error| error.to_string()),
                     own: own.map(|error| error.to_string()),
                 },
-                manager: systemctl::manager(&MANAGER, Deadline::after(LIMIT)).unwrap_or_default(),
-                login: facts
-                    .order
-                    .is_stopped("systemd-logind.service")
-                    .then(|| logind::ask(Deadline::after(BUS)).ok())
-                    .flatten(),
                 cloud: cloud(root),
                 readers: readers(root),
                 ..Self::default()
             };
-            around.read_drop_ins(root, facts);
             around.read_history(root);
-            around.ask_programs(root, facts);
             around.peers = peers.join().unwrap_or_default();
             around.closely = closely.join().unwrap_or_default();
             around.sight = sight.join().unwrap_or_default();
+            around.manager = manager.join().ok().and_then(Result::ok).unwrap_or_default();
             if let Ok(Some(tried)) = tried.join() {
-                around.inside = Some(tried.sight);
+                // That is a finding of its own.
+                around.inside = tried.program.is_none().then_some(tried.sight);
+                around.unrunnable = tried.program;
                 around.hardened = tried.hardened;
             }
             around
         })
+    }
+
+    /// And the rest, by the units and the targets.
+    pub(super) fn complete(&mut self, root: &Root, facts: &Facts) {
+        self.login = facts
+            .order
+            .is_stopped("systemd-logind.service")
+            .then(|| logind::ask(Deadline::after(BUS)).ok())
+            .flatten();
+        self.read_drop_ins(root, facts);
+        self.ask_programs(root, facts);
     }
 
     fn read_drop_ins(&mut self, root: &Root, facts: &Facts) {
@@ -248,7 +265,7 @@ impl Around {
 }
 
 /// What is asked of the manager.
-const MANAGER: [&str; 2] = ["DefaultTimeoutStopUSec", "RuntimeWatchdogUSec"];
+const MANAGER: [&str; 2] = ["Version", "DefaultTimeoutStopUSec"];
 
 fn cloud(root: &Root) -> Option<Cloud> {
     let seen = root.read(DMI, 256).ok()?.trim().to_owned();

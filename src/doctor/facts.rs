@@ -1,11 +1,15 @@
-//! What the checks judge, and the one place that gathers it. Changes nothing on the host.
+//! What the checks judge, and the one place that gathers it. Changes nothing on the host but what is kept of what the ports speak.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::around::Around;
+use super::limits;
 use crate::config::{self, PoolSpec, Settings};
 use crate::drain::ports;
 use crate::evidence::{Listener, Spoken, probe};
@@ -15,9 +19,9 @@ use crate::receipts::{Book, Run, STATE_DIR, Store};
 use crate::supervisord::{self, Owner, Supervisord};
 use crate::systemd::hold::{self, Newcomer};
 use crate::systemd::order::{self, Order, Units};
-use crate::systemd::steps::{Act, Systemctl};
+use crate::systemd::steps::{Act, Pid1, Systemctl};
 use crate::systemd::survey::{self, Request};
-use crate::systemd::{HOLD, HOLD_TIMER, HOOK, REJOIN, find, install, systemctl, view};
+use crate::systemd::{self, HOLD, HOLD_TIMER, HOOK, REJOIN, find, install, systemctl, view};
 use crate::world::{Deadline, Root, proc};
 
 /// Each pool and each supervisord has this long.
@@ -153,46 +157,100 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
         settled: true,
         ..Request::default()
     };
-    let survey = survey::gather(root, &Systemctl, &request, program, loaded)?;
-    if view::property(&survey.units, HOOK, "ActiveState") == "deactivating" {
-        bail!("a drain runs: what would happen at a shutdown can only be told once it has ended");
-    }
-    let mut facts = Facts {
-        settings: loaded.settings.clone(),
-        order: order::predict(&survey.all, HOOK),
-        all: survey.all.clone(),
-        outside: survey.outside.clone(),
-        supervisors: survey.supervisors.clone(),
-        agent: survey.agent.clone(),
-        ..Facts::default()
-    };
-    match install::plan(&request, &survey) {
-        Ok(plan) => {
-            facts.changed = plan.steps.iter().filter_map(changed).collect();
-            facts.targets = plan.targets;
-            facts.newcomers = plan.new;
+    let settings = &loaded.settings;
+    thread::scope(|scope| {
+        // Each of these waits for somebody else, and none of them for another.
+        let around = scope.spawn(|| Around::ask(root, settings));
+        let ways: Vec<PoolSpec> = settings.ways().cloned().collect();
+        let pools = scope.spawn(move || pools::ask(root, &ways, LIMIT));
+        let probes = scope.spawn(|| Asked::new(root, &settings.probes).count());
+        let pid1 = Ahead {
+            all: Cell::new(Some(scope.spawn(|| Systemctl.all(&hold::PROPERTIES)))),
+            shown: RefCell::default(),
+        };
+        let survey = survey::gather(root, &pid1, &request, program, loaded)?;
+        if view::property(&survey.units, HOOK, "ActiveState") == "deactivating" {
+            bail!(
+                "a drain runs: what would happen at a shutdown can only be told once it has ended"
+            );
         }
-        Err(why) => {
-            facts.no_target = Some(format!("{why:#}"));
-            let found = survey.supervisors.into_iter();
-            facts.targets = found.map(|found| found.unit).collect();
+        let mut facts = Facts {
+            settings: settings.clone(),
+            order: order::predict(&survey.all, HOOK),
+            outside: survey.outside.clone(),
+            supervisors: survey.supervisors.clone(),
+            agent: survey.agent.clone(),
+            units: pid1.shown.take(),
+            ..Facts::default()
+        };
+        match install::plan(&request, &survey) {
+            Ok(plan) => {
+                facts.changed = plan.steps.iter().filter_map(changed).collect();
+                facts.targets = plan.targets;
+                facts.newcomers = plan.new;
+            }
+            Err(why) => {
+                facts.no_target = Some(format!("{why:#}"));
+                let found = survey.supervisors.into_iter();
+                facts.targets = found.map(|found| found.unit).collect();
+            }
         }
+        facts.all = survey.all;
+        facts.ask_systemd()?;
+        facts.ask_supervisord(root);
+        facts.ask_ports(root);
+        match Store::open(root) {
+            Ok(store) => facts.receipts = store.book(),
+            Err(error) => facts.unreadable = Some(format!("{error:#}")),
+        }
+        facts.draining = Run::read(root).is_some_and(|run| run.ended.is_none());
+        facts.volatile = is_volatile(root);
+        facts.scheduled = root.read(SCHEDULED, 4096).ok();
+        facts.pools = pools.join().unwrap_or_default();
+        facts.stand_ins = facts
+            .pools
+            .split_off(settings.pools.len().min(facts.pools.len()));
+        facts.probes = probes.join().unwrap_or_default();
+        let mut around = around.join().unwrap_or_default();
+        around.complete(root, &facts);
+        facts.version = around.version().context("systemd's version")?;
+        facts.around = around;
+        Ok(facts)
+    })
+}
+
+/// PID 1, asked once for what both an install and the checks want to know, and for all of its units while something else is looked at: on a
+/// host with many that takes longest.
+struct Ahead<'scope> {
+    all: Cell<Option<ScopedJoinHandle<'scope, Result<Units, systemd::Error>>>>,
+    shown: RefCell<Units>,
+}
+
+impl Pid1 for Ahead<'_> {
+    fn show(
+        &self,
+        units: &[String],
+        properties: &[&str],
+    ) -> Result<Vec<BTreeMap<String, String>>, systemd::Error> {
+        let ends = limits::ENDS.map(str::to_owned);
+        let properties = [properties, &PROPERTIES].concat();
+        let mut shown = Systemctl.show(&[units, &ends].concat(), &properties)?;
+        let names = units.iter().chain(&ends).cloned();
+        self.shown
+            .borrow_mut()
+            .extend(names.zip(shown.iter().cloned()));
+        shown.truncate(units.len());
+        Ok(shown)
     }
-    facts.ask_systemd()?;
-    facts.ask_supervisord(root);
-    let ways: Vec<PoolSpec> = facts.settings.ways().cloned().collect();
-    facts.pools = pools::ask(root, &ways, LIMIT);
-    facts.stand_ins = facts.pools.split_off(facts.settings.pools.len());
-    facts.probes = Asked::new(root, &facts.settings.probes).count();
-    match Store::open(root) {
-        Ok(store) => facts.receipts = store.book(),
-        Err(error) => facts.unreadable = Some(format!("{error:#}")),
+
+    fn all(&self, properties: &[&str]) -> Result<Units, systemd::Error> {
+        let asked = self.all.take().and_then(|asked| asked.join().ok());
+        asked.unwrap_or_else(|| Systemctl.all(properties))
     }
-    facts.draining = Run::read(root).is_some_and(|run| run.ended.is_none());
-    facts.volatile = is_volatile(root);
-    facts.scheduled = root.read(SCHEDULED, 4096).ok();
-    facts.around = Around::gather(root, &facts);
-    Ok(facts)
+
+    fn tell(&self, arguments: &[&str]) -> Result<(), systemd::Error> {
+        Systemctl.tell(arguments)
+    }
 }
 
 /// The unit file of ours that a step of `install` would write.
@@ -207,7 +265,7 @@ fn changed(step: &crate::systemd::steps::Step) -> Option<String> {
 
 impl Facts {
     /// Finds out what is spoken on the targets' ports, and keeps it for the next drain. One that can't be asked stays unknown.
-    pub fn ask_ports(&mut self, root: &Root) {
+    fn ask_ports(&mut self, root: &Root) {
         if let Ok((listeners, kept)) = ports::learn(root, &self.targets, probe::PROBED_AGAIN) {
             self.ports = listeners
                 .into_iter()
@@ -217,29 +275,22 @@ impl Facts {
     }
 
     fn ask_systemd(&mut self) -> anyhow::Result<()> {
-        let deadline = Deadline::after(SYSTEMD);
-        let ends = ["poweroff.target", "reboot.target", hold::BOOT[0]];
-        let own = [HOOK, REJOIN, HOLD, HOLD_TIMER];
-        let fixed = own.into_iter().chain(ends).map(str::to_owned);
+        let own = [HOOK, REJOIN, HOLD, HOLD_TIMER]
+            .into_iter()
+            .chain(limits::ENDS);
+        let own = own.map(str::to_owned);
         let agent = self.agent.iter().map(|agent| agent.unit.clone());
-        let mut names: Vec<String> = fixed.collect();
-        names.extend(self.targets.iter().cloned().chain(agent));
+        let named = own.chain(self.targets.iter().cloned()).chain(agent);
+        let mut names: Vec<String> = named
+            .filter(|name| !self.units.contains_key(name))
+            .collect();
         names.sort_unstable();
         names.dedup();
-        let shown = systemctl::show(&names, &PROPERTIES, deadline)?;
-        self.units = names.into_iter().zip(shown).collect();
+        let shown = systemctl::show(&names, &PROPERTIES, Deadline::after(SYSTEMD))?;
+        self.units.extend(names.into_iter().zip(shown));
         let all = self.all.keys();
         let remote = all.filter(|unit| hold::is_remote(&self.all, unit));
         self.remote_mounts = remote.cloned().collect();
-        let manager = systemctl::manager(&["Version"], deadline)?;
-        let digits = |text: &String| {
-            let end = text.find(|c: char| !c.is_ascii_digit());
-            text[..end.unwrap_or(text.len())].parse().ok()
-        };
-        self.version = manager
-            .get("Version")
-            .and_then(digits)
-            .context("systemd's version")?;
         Ok(())
     }
 

@@ -82,6 +82,19 @@ pub(super) fn stop(facts: &Facts) -> Vec<Finding> {
             "RemainAfterExit",
         );
     }
+    if let Some((program, why)) = &facts.around.unrunnable {
+        let what = format!("the hook's program can't be run: {NOT_DRAINED}");
+        let finding = Finding::new(Error, what)
+            .unit(facts, HOOK, "ExecStop")
+            .seen(program, "", why);
+        found.push(
+            if facts.changed.is_empty() && foreign(facts, HOOK).is_empty() {
+                finding.run(format!("chmod +x {program}"))
+            } else {
+                restore(facts, finding)
+            },
+        );
+    }
     found
 }
 

@@ -14,8 +14,11 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub(super) const OLDEST: u32 = 236;
 /// A file of its own, which wins over every other.
 pub(super) const LAST_WORD: &str = "/etc/drainctl/conf.d/zz-deadline.toml";
+/// What systemd ships: the limit of a stop (`DefaultTimeoutStopSec=` in systemd-system.conf(5)), and that of a poweroff or reboot.
+pub(super) const SHIPPED: Duration = Duration::from_secs(90);
+const SHIPS: Duration = Duration::from_mins(30);
 /// The targets of shutdowns; others have no limit.
-const ENDS: [&str; 2] = ["poweroff.target", "reboot.target"];
+pub(super) const ENDS: [&str; 2] = ["poweroff.target", "reboot.target"];
 
 /// One link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,19 +276,26 @@ pub(super) fn shutdown(facts: &Facts) -> Vec<Finding> {
         .unit(facts, target, "TimeoutStopUSec")
         .unit(facts, unit, "JobTimeoutUSec");
     // Whole minutes, which is how people think of it.
-    let left = end.saturating_sub(stop).saturating_sub(MARGIN).as_secs() / 60;
-    vec![if left == 0 {
-        finding
-            .set(
-                format!("/etc/systemd/system/{target}.d/90-limit.conf"),
-                &["[Service]", "TimeoutStopSec=90s"],
-            )
-            .run("systemctl daemon-reload")
+    let left = |stop: Duration| end.saturating_sub(stop).saturating_sub(MARGIN).as_secs() / 60;
+    let drop_in = |unit: &str| format!("/etc/systemd/system/{unit}.d/90-limit.conf");
+    let reload = "systemctl daemon-reload";
+    vec![if left(stop) > 0 {
+        let line = format!("shutdown = \"{}m\"", left(stop));
+        finding.set(LAST_WORD, &["[deadline]", &line])
+    } else if left(SHIPPED) > 0 {
+        let lines = ["[Service]", "TimeoutStopSec=90s"];
+        finding.set(drop_in(target), &lines).run(reload)
     } else {
-        finding.set(
-            LAST_WORD,
-            &["[deadline]", &format!("shutdown = \"{left}m\"")],
-        )
+        // Too short for any drain.
+        let short = |end: &&&str| {
+            facts
+                .span(end, "JobTimeoutUSec")
+                .is_some_and(|time| time < SHIPS)
+        };
+        let finding = ENDS.iter().filter(short).fold(finding, |finding, end| {
+            finding.set(drop_in(end), &["[Unit]", "JobTimeoutSec=30min"])
+        });
+        finding.run(reload)
     }]
 }
 

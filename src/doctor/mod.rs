@@ -144,6 +144,7 @@ pub const CHECKS: &[Check] = &[
     check("hook-files", Section::Hook, hook::files),
     check("hook-reload", Section::Hook, hook::reload),
     check("hook-drop-ins", Section::Hook, checks::drop_ins::find),
+    check("hook-conflicts", Section::Hook, checks::fights::find),
     check("hook-tried", Section::Hook, checks::tried::find),
     check("hook-why", Section::Hook, checks::why::find),
     check("order-target", Section::Order, order::target),

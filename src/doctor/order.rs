@@ -49,6 +49,15 @@ pub(super) fn target(facts: &Facts) -> Vec<Finding> {
             }
         }
     }
+    let passing = |unit: &&String| view::property(&facts.all, unit, "Transient") == "yes";
+    found.extend(facts.targets.iter().filter(passing).map(|target| {
+        let what = format!(
+            "{target} is gone after the next boot: whatever runs supervisord then is not drained"
+        );
+        Finding::new(Warning, what)
+            .seen(target, "Transient", "yes")
+            .hand("start it from a unit file that is enabled (`systemctl enable --now supervisor.service`), then `drainctl install`")
+    }));
     for target in &facts.targets {
         let held = facts.order.outlive.contains(target)
             || !facts.is_up(target) && facts.lists(HOOK, "After", target);

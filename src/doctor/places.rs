@@ -183,15 +183,32 @@ pub(super) fn rejoin(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn leftovers(facts: &Facts) -> Vec<Finding> {
-    let finding = |(unit, pid, name): &(String, u32, String)| {
+    let finding = |unit: &String| {
+        let own: Vec<_> = facts
+            .leftovers
+            .iter()
+            .filter(|left| left.0 == *unit)
+            .collect();
+        if own.is_empty() {
+            return None;
+        }
         let what = format!(
-            "process {pid} ({name}) of {unit} is no program of its supervisord, which won't stop it: it lives until everything it needs is gone"
+            "processes of {unit} are no programs of its supervisord, which won't stop them: they live until everything they need is gone, and may \
+             hold the ports of those that were started in their place"
         );
-        Finding::new(Warning, what)
-            .seen(unit, "ControlGroup", facts.get(unit, "ControlGroup"))
-            .run(format!("drainctl drain && kill {pid} && drainctl rejoin"))
+        let finding = own
+            .iter()
+            .fold(Finding::new(Warning, what), |finding, (_, pid, name)| {
+                finding.seen(unit, "", format!("process {pid}: {name}"))
+            });
+        let pids: Vec<String> = own.iter().map(|(_, pid, _)| pid.to_string()).collect();
+        // supervisord may have given up what found its port taken: it starts everything anew.
+        Some(finding.run(format!(
+            "drainctl drain && kill {} && systemctl restart {unit} && drainctl rejoin",
+            pids.join(" ")
+        )))
     };
-    facts.leftovers.iter().map(finding).collect()
+    facts.targets.iter().filter_map(finding).collect()
 }
 
 pub(super) fn lasting(facts: &Facts) -> Vec<Finding> {

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
+
 use super::sight::Sight;
 use crate::receipts::RUN_DIR;
 use crate::systemd::{HOOK, systemctl, units};
 use crate::world::{Deadline, Root, exec};
 
-/// It answers in a tenth of a second; pools that hang take two.
-const LIMIT: Duration = Duration::from_secs(5);
+/// It answers in a tenth of a second; pools that hang take five, and a busy host longer for everything.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// What decides about what a service may see and do (systemd.exec(5), systemd.resource-control(5)), as `systemctl show` and `systemd-run` name it
 /// alike.
@@ -85,6 +87,8 @@ const REST: [&str; 3] = ["ExecStop", "Environment", "EnvironmentFiles"];
 pub(super) struct Tried {
     pub(super) sight: Result<Sight, String>,
     pub(super) hardened: Vec<String>,
+    /// The hook's program, and why it can't be run.
+    pub(super) program: Option<(String, String)>,
 }
 
 /// Tries it out; `None` where there is no hook that could be run.
@@ -99,10 +103,19 @@ pub(super) fn try_out(root: &Root) -> Option<Tried> {
             return Some(Tried {
                 sight: Err(error.to_string()),
                 hardened: Vec::new(),
+                program: None,
             });
         }
     };
     let program = program(hook.get("ExecStop")?)?;
+    if let Err(error) = access(root.path(program), Access::EXEC_OK) {
+        let why = std::io::Error::from(error).to_string();
+        return Some(Tried {
+            sight: Err(format!("{program}: {why}")),
+            hardened: hardened(&hook),
+            program: Some((program.to_owned(), why)),
+        });
+    }
     let given = environment(hook.get("Environment").map_or("", String::as_str));
     let file = (!given.is_empty()).then(|| format!("{RUN_DIR}/doctor-{}.env", std::process::id()));
     // On a command line everybody could read it.
@@ -118,6 +131,7 @@ pub(super) fn try_out(root: &Root) -> Option<Tried> {
     Some(Tried {
         sight,
         hardened: hardened(&hook),
+        program: None,
     })
 }
 
@@ -233,6 +247,7 @@ fn hardened(hook: &BTreeMap<String, String>) -> Vec<String> {
             "SystemCallFilter"
                 | "CapabilityBoundingSet"
                 | "RestrictAddressFamilies"
+                | "SystemCallErrorNumber"
                 | "UMask"
                 | "LimitNOFILE"
                 | "MemoryMax"
@@ -278,7 +293,7 @@ mod tests {
             properties,
             [
                 "Type=exec",
-                "RuntimeMaxSec=5",
+                "RuntimeMaxSec=20",
                 "CapabilityBoundingSet=",
                 "PrivateNetwork=yes",
                 "ReadWritePaths=-/var/lib/drainctl",

@@ -18,7 +18,7 @@ use crate::systemd::{self, UnitState};
 use crate::world::{Deadline, Root};
 
 /// Each pool has this long, and PID 1.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// See the module. Every text says why something is not possible.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -217,7 +217,12 @@ pub fn is_remote(all: &Units, unit: &str) -> bool {
         "fuse.sshfs",
         "9p",
     ];
-    unit.ends_with(".mount") && REMOTE.contains(&view::property(all, unit, "Type"))
+    let get = |key| view::property(all, unit, key);
+    // systemd orders those so that it knows for remote, also by `_netdev` (systemd.mount(5)).
+    let ordered = get("After")
+        .split_whitespace()
+        .any(|name| name == "remote-fs-pre.target");
+    unit.ends_with(".mount") && (ordered || REMOTE.contains(&get("Type")))
 }
 
 /// What a shutdown would do, were everything in place that is decided so far.

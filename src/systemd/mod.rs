@@ -17,6 +17,7 @@ pub mod units;
 pub mod uses;
 pub mod view;
 
+use std::thread;
 use std::time::Duration;
 
 use crate::world::Deadline;
@@ -96,9 +97,11 @@ pub fn snapshot(units: &[String], deadline: Deadline) -> Result<Snapshot, Error>
 /// not, for those that don't.
 #[must_use]
 pub fn ways(deadline: Deadline) -> (Option<Error>, Option<Error>) {
-    let bus = bus::snapshot(&[], deadline.within(BUS_LIMIT)).err();
-    let systemctl = systemctl::snapshot(&[], deadline.within(BUS_LIMIT)).err();
-    (bus, systemctl)
+    thread::scope(|scope| {
+        let bus = scope.spawn(|| bus::snapshot(&[], deadline).err());
+        let systemctl = systemctl::snapshot(&[], deadline).err();
+        (bus.join().unwrap_or_default(), systemctl)
+    })
 }
 
 /// Whether this process was started by systemd to stop a service: only then is it told the service's result (systemd 232,

@@ -1,13 +1,9 @@
 //! How long systemd lets everything else take to stop.
 
-use std::time::Duration;
-
 use super::super::Severity::Info;
+use super::super::limits::SHIPPED;
 use super::super::{Facts, Finding};
 use crate::report::age;
-
-/// What systemd ships (`DefaultTimeoutStopSec=` in systemd-system.conf(5)).
-const SHIPPED: Duration = Duration::from_secs(90);
 
 pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
     let limit = facts.around.manager_span("DefaultTimeoutStopUSec");

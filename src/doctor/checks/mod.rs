@@ -4,6 +4,7 @@ pub(super) mod ceiling;
 pub(super) mod crash;
 pub(super) mod delay;
 pub(super) mod drop_ins;
+pub(super) mod fights;
 pub(super) mod last;
 pub(super) mod lost_mark;
 pub(super) mod notice;

@@ -19,6 +19,13 @@ pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
                 .seen("systemctl", "", own)
                 .run("systemctl restart dbus.socket"),
         );
+    } else if let Some(bus) = &answers.bus {
+        let what = "the system bus does not answer; the drain asks systemd without it then, which takes a moment longer";
+        found.push(
+            Finding::new(Info, what)
+                .seen(BUS, "", bus)
+                .run("systemctl start dbus.socket dbus.service"),
+        );
     } else if facts.get(HOOK, "LoadState") == "loaded" && facts.order.may_stop.contains(BUS) {
         let (severity, what) = match &answers.own {
             None => (
