@@ -12,13 +12,19 @@ use e2e::site::{CONVERGE_LIMIT, SECOND, Site};
 use serde_json::Value;
 
 use crate::Case;
+use crate::breakages::{Broken, ERRORS, PLACES, WARNINGS};
 use crate::drill::{SUPERVISOR, end, installed};
+use crate::order::USES;
 
 /// What `doctor` says of a host that is well, and of one that is not.
 pub(crate) const CASES: &[(&str, Case)] = &[
     (
         "doctor_names_what_is_broken_and_its_own_remedy_mends_it",
         doctor,
+    ),
+    (
+        "doctor_names_what_is_broken_and_its_own_remedy_mends_it_with_systemd_257",
+        |case, parts| doctor(case, &parts.newer()),
     ),
     ("doctor_mends_what_is_ours_and_nothing_else", fix),
     (
@@ -32,168 +38,11 @@ const UNSOUND: i32 = 6;
 /// A unit of the host for each of the 200 of a large one.
 const MANY: &str = "[Unit]\nDescription=One of many\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
 
-/// A host broken in exactly one way.
-struct Broken {
-    /// By these lines of a shell.
-    how: &'static str,
-    /// The check that has to say so.
-    check: &'static str,
-    /// What a person does who is told in words; empty where the report has all the lines.
-    by_hand: &'static str,
-}
-
-const fn broken(check: &'static str, how: &'static str) -> Broken {
-    Broken {
-        how,
-        check,
-        by_hand: "",
-    }
-}
-
-const fn by_hand(check: &'static str, how: &'static str, by_hand: &'static str) -> Broken {
-    Broken {
-        how,
-        check,
-        by_hand,
-    }
-}
-
-/// Where the reports stand that these lines use: `$U` is the hook's file, `$D` the folder of its drop-ins, `$S` that of supervisord's.
-const PLACES: &str = "U=/etc/systemd/system/drain-connections.service; D=$U.d; S=/etc/systemd/system/supervisor.service.d; \
-                      mkdir -p $D $S /etc/drainctl/conf.d; R='systemctl daemon-reload'; ";
-
-/// Errors: the next shutdown would cut requests, or the host would not come back.
-const ERRORS: &[Broken] = &[
-    // A stop of the hook drains the host, and leaves it out of its pools.
-    broken("hook-active", "systemctl stop drain-connections.service"),
-    broken(
-        "hook-enabled",
-        "systemctl disable drain-connections.service",
-    ),
-    broken(
-        "hook-enabled",
-        "systemctl disable drain-connections-rejoin.service",
-    ),
-    broken("hook-loaded", "rm $U; $R"),
-    // The seed's two commands.
-    broken(
-        "hook-stop",
-        "printf '[Service]\\nExecStop=\\nExecStop=/usr/bin/consul maint -enable\\nExecStop=/bin/sleep 300\\n' > $D/seed.conf; $R",
-    ),
-    broken(
-        "order-target",
-        "sed -i 's/supervisor[.]service/supervisord.service/' $U; $R",
-    ),
-    broken(
-        "order-registry",
-        "systemctl stop drain-connections-hold.service; sed -i 's/consul[.]service//' $U; rm -r $D; $R",
-    ),
-    by_hand(
-        "order-circle",
-        "printf '[Unit]\\nAfter=drain-connections.service\\n' > $S/lab.conf; $R",
-        "rm $S/lab.conf; $R",
-    ),
-    by_hand(
-        "order-outside",
-        "printf '[supervisord]\\nlogfile=/tmp/by-hand.log\\npidfile=/tmp/by-hand.pid\\n' > /tmp/by-hand.conf; \
-         /usr/bin/supervisord -c /tmp/by-hand.conf; until [ -s /tmp/by-hand.pid ]; do sleep 0.05; done",
-        "p=$(cat /tmp/by-hand.pid); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.05; done",
-    ),
-    // What the boot's end wants is started before it, and can't be stopped before what the hold keeps.
-    broken(
-        "hook-wanted",
-        "sed -i 's/^WantedBy=.*/WantedBy=multi-user.target/' $U; $R; systemctl reenable drain-connections.service",
-    ),
-    broken(
-        "limit-shutdown",
-        "printf '[deadline]\\nshutdown = \"29m\"\\n' > /etc/drainctl/conf.d/deadline.toml",
-    ),
-    broken(
-        "limit-heartbeat",
-        "printf '[Service]\\nNotifyAccess=none\\n' > $D/lab.conf; $R",
-    ),
-    broken(
-        "hook-sandbox",
-        "printf '[Service]\\nPrivateNetwork=yes\\n' > $D/lab.conf; $R",
-    ),
-    broken(
-        "hook-tried",
-        "printf '[Service]\\nPrivateNetwork=yes\\n' > $D/lab.conf; $R",
-    ),
-    broken(
-        "hook-tried",
-        "printf '[Service]\\nCapabilityBoundingSet=\\n' > $D/lab.conf; $R",
-    ),
-    broken(
-        "hook-tried",
-        "printf '[Service]\\nReadOnlyPaths=/var/lib/drainctl\\n' > $D/lab.conf; $R",
-    ),
-    broken(
-        "hook-tried",
-        "printf '[Service]\\nTemporaryFileSystem=/etc/drainctl\\n' > $D/lab.conf; $R",
-    ),
-    by_hand(
-        "pool-answer",
-        "systemctl stop consul.service",
-        "systemctl start consul.service",
-    ),
-    broken(
-        "state-receipts",
-        "echo nonsense > /var/lib/drainctl/receipts.json",
-    ),
-];
-
-/// Warnings and notes: the drain works, and something is not as it should be.
-const WARNINGS: &[Broken] = &[
-    broken("hook-restart", "sed -i '/^PartOf=/d' $U; $R"),
-    broken("hook-files", "echo '# mine' >> $U; $R"),
-    broken("hook-reload", "touch -d '+1 minute' $U"),
-    broken(
-        "hook-drop-ins",
-        "printf '[Service]\\nTimeoutStopSec=40s\\n' > $D/lab.conf; $R",
-    ),
-    broken(
-        "hook-tried",
-        "printf '[Service]\\nInaccessiblePaths=/run/supervisor.sock\\n' > $D/lab.conf; $R",
-    ),
-    broken(
-        "limit-crash",
-        "printf '[Service]\\nRestartSec=1h\\n' > $S/10-lab.conf; $R",
-    ),
-    broken(
-        "limit-crash",
-        "printf '[Service]\\nRestart=no\\n' > $S/10-lab.conf; $R",
-    ),
-    broken(
-        "limit-programs",
-        "rm /etc/drainctl/conf.d/*.toml; printf '[program:app]\\nstopwaitsecs=300\\n' > /etc/supervisor/conf.d/lab.conf; supervisorctl update",
-    ),
-    broken(
-        "limit-default",
-        "mkdir -p /etc/systemd/system.conf.d; printf '[Manager]\\nDefaultTimeoutStopSec=20s\\n' > \
-                             /etc/systemd/system.conf.d/10-lab.conf; systemctl daemon-reexec",
-    ),
-    broken("state-receipts", "drainctl drain"),
-    broken(
-        "pool-mark",
-        "drainctl drain; rm /var/lib/drainctl/receipts.json",
-    ),
-    by_hand(
-        "pool-out",
-        "consul maint -enable -reason 'a new disk'",
-        "consul maint -disable",
-    ),
-    by_hand(
-        "state-lasting",
-        "mount -t tmpfs tmpfs /var/lib/drainctl",
-        "umount /var/lib/drainctl",
-    ),
-];
-
 fn doctor(case: &str, parts: &Parts) -> Result<()> {
     let mut site = Site::start(parts, &[Plain], Tokens::Ignored)?;
     let host = site.first();
     host.write("/etc/systemd/system/many@.service", MANY)?;
+    host.write("/opt/lab/uses.py", USES)?;
     host.exec(&[
         "sh",
         "-c",
@@ -202,6 +51,9 @@ fn doctor(case: &str, parts: &Parts) -> Result<()> {
     product::install(host, parts)?;
     let host = &site.hosts[0];
     let begun = Instant::now();
+    host.exec(&["systemctl", "show", "*"])?;
+    let show = begun.elapsed();
+    let begun = Instant::now();
     let (code, healthy) = examine(host)?;
     let took = begun.elapsed();
     let findings = healthy["findings"].as_array().context("no findings")?;
@@ -209,19 +61,24 @@ fn doctor(case: &str, parts: &Parts) -> Result<()> {
         code == 0 && findings.is_empty(),
         "a healthy host: exit code {code}, {findings:#?}"
     );
-    for broken in ERRORS {
-        mended(&site, broken, UNSOUND).with_context(|| broken.how)?;
+    let all = ERRORS.iter().map(|broken| (broken, UNSOUND));
+    let all = all.chain(WARNINGS.iter().map(|broken| (broken, 0)));
+    let mut faults = String::new();
+    for (broken, expected) in all {
+        // The rest is worth knowing, too.
+        if let Err(error) = mended(&site, broken, expected) {
+            faults += &format!("\n{}: {error:#}", broken.how);
+        }
     }
-    for broken in WARNINGS {
-        mended(&site, broken, 0).with_context(|| broken.how)?;
-    }
+    ensure!(faults.is_empty(), "{faults}");
     let (held, early) = predicted(&mut site)?;
     figures::note(
         case,
         &format!(
-            "{} hosts named and mended; a healthy one with 200 units more in {:.2} s; {held} units outlived the drain as predicted, {early} did not",
+            "{} hosts named and mended; a healthy one with 200 units more in {:.2} s (`systemctl show '*'`: {:.2} s); {held} units outlived the drain as predicted, {early} did not",
             ERRORS.len() + WARNINGS.len(),
             took.as_secs_f64(),
+            show.as_secs_f64(),
         ),
     );
     Ok(())
@@ -234,10 +91,11 @@ fn mended(site: &Site, broken: &Broken, expected: i32) -> Result<()> {
     shell(broken.how)?;
     let out_of = broken.check;
     let (code, report) = examine(host)?;
-    ensure!(code == expected, "{out_of}: exit code {code}: {report:#}");
+    let findings = &report["findings"];
+    ensure!(code == expected, "{out_of}: exit code {code}: {findings:#}");
     ensure!(
         finds(&report, broken.check),
-        "{out_of} is not among the findings: {report:#}"
+        "{out_of} is not among the findings: {findings:#}"
     );
     for finding in report["findings"].as_array().into_iter().flatten() {
         let mends = finding["mend"].as_array().map_or(0, Vec::len);

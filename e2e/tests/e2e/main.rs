@@ -1,6 +1,7 @@
 //! The cases: what must hold on a booted host under load.
 
 mod baseline;
+mod breakages;
 mod broken;
 mod control;
 mod doctor;

@@ -277,7 +277,7 @@ const ZOO_START: &str = "systemctl -q enable --now after bound part spread stays
                          systemctl start bare answers";
 
 /// Keeps a connection to Redis.
-const USES: &str =
+pub(crate) const USES: &str =
     "import redis, time\nr = redis.Redis()\nwhile True:\n    r.ping()\n    time.sleep(0.5)\n";
 
 fn predicted(case: &str, parts: &Parts) -> Result<()> {
