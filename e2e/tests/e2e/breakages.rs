@@ -209,11 +209,6 @@ pub(crate) const WARNINGS: &[Broken] = &[
         "systemctl stop reader.service",
     ),
     broken("state-scheduled", "shutdown +60"),
-    broken(
-        "state-rejoin",
-        "drainctl drain; mkdir -p $W.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n' > \
-        $W.d/lab.conf; $R; systemctl restart drain-connections-rejoin.service; rm $W.d/lab.conf; $R",
-    ),
     broken("hook-restart", "sed -i '/^PartOf=/d' $U; $R"),
     broken("hook-files", "echo '# mine' >> $U; $R"),
     broken("hook-reload", "touch -d '+1 minute' $U"),
