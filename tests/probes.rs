@@ -157,7 +157,7 @@ fn nginx_counts_what_it_works_on() {
     };
     let (dir, backend, front) = (tempfile::tempdir().unwrap(), Backend::start(), free_port());
     let config = format!(
-        "daemon off; error_log stderr; pid {dir}/pid; events {{}}\nhttp {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n \
+        "daemon off; master_process off; error_log stderr; pid {dir}/pid; events {{}}\nhttp {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;\n \
          fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n server {{ listen 127.0.0.1:{front};\n \
          location = /status {{ stub_status; }}\n location / {{ proxy_pass http://127.0.0.1:{}; }} }} }}\n",
         backend.port,

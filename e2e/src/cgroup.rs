@@ -1,10 +1,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::command::command;
+use crate::command::{command, poll};
+
+/// Killed processes are gone within this.
+const GONE: Duration = Duration::from_secs(20);
 
 /// A host's own cgroup. Without one, hosts on one machine would meet in the same system.slice and end each other's units.
 #[derive(Debug)]
@@ -120,5 +124,8 @@ fn remove_tree(dir: &Path) -> Result<()> {
             remove_tree(&entry.path())?;
         }
     }
-    fs::remove_dir(dir).with_context(|| format!("removing cgroup {}", dir.display()))
+    // A process that was killed is in its cgroup until it is gone for good.
+    poll(&format!("removing cgroup {}", dir.display()), GONE, || {
+        Ok(fs::remove_dir(dir).map(Some)?)
+    })
 }

@@ -302,7 +302,7 @@ impl Engine<'_> {
                 Vec::new()
             }
             Message::Look(Ok(Glance::StillBusy(oldest))) => {
-                self.story.still_busy(self.began.elapsed());
+                self.story.still_busy(self.began.elapsed(), oldest);
                 vec![Input::StillBusy { oldest }]
             }
             Message::Look(Ok(Glance::Whole(looked, traffic, cost))) => {

@@ -175,9 +175,11 @@ impl Story {
         self.looked_at = at;
     }
 
-    /// Something is known to be in flight still.
-    pub fn still_busy(&mut self, at: Duration) {
-        self.last_busy = Some(at + self.before);
+    /// The oldest request that is known to be in flight still.
+    pub fn still_busy(&mut self, at: Duration, age: Duration) {
+        let at = at + self.before;
+        self.last_busy = Some(at);
+        self.waits.still(at, age);
     }
 
     /// What it is doing.

@@ -136,6 +136,19 @@ impl Waits {
         }
     }
 
+    /// Between looks at all of them one is known to be under way still: the one that must be as old by now as is told of it.
+    pub fn still(&mut self, at: Duration, age: Duration) {
+        let expected = |wait: &Wait| wait.age + at.saturating_sub(wait.until);
+        let nearest = self
+            .open
+            .values_mut()
+            .min_by_key(|wait| expected(wait).abs_diff(age));
+        if let Some(wait) = nearest {
+            wait.age = age.max(expected(wait));
+            wait.until = wait.until.max(at);
+        }
+    }
+
     fn close(&mut self, wait: Wait) {
         self.over.push(Wait {
             open: false,
@@ -250,6 +263,22 @@ mod tests {
         // An upload goes on: the same request.
         waits.take(ms(350), &looked(vec![held(1, 70, 90)], 1));
         assert_eq!(waits.longest().0.len(), 2);
+    }
+
+    #[test]
+    fn the_oldest_is_followed_between_looks_at_all_of_them() {
+        let mut waits = Waits::default();
+        waits.take(
+            ms(0),
+            &looked(vec![held(1, 9000, 10), held(2, 3000, 10)], 2),
+        );
+        waits.still(ms(4000), ms(13_000));
+        // The oldest is over, the other one is not.
+        waits.still(ms(4900), ms(7900));
+        waits.take(ms(5000), &looked(Vec::new(), 0));
+        let (all, _) = waits.longest();
+        let ends: Vec<_> = all.iter().map(|wait| (wait.until, wait.age)).collect();
+        assert_eq!(ends, [(ms(4900), ms(7900)), (ms(4000), ms(13_000))]);
     }
 
     #[test]

@@ -237,6 +237,31 @@ pub(crate) const WARNINGS: &[Broken] = &[
         "mkdir -p /etc/systemd/system.conf.d; printf '[Manager]\\nDefaultTimeoutStopSec=20s\\n' > \
                              /etc/systemd/system.conf.d/10-lab.conf; systemctl daemon-reexec",
     ),
+    by_hand(
+        "hook-conflicts",
+        "printf '[Unit]\\nConflicts=drain-connections.service\\n[Service]\\nExecStart=/bin/sleep 1d\\n[Install]\\nWantedBy=multi-user.target\\n' > \
+        /etc/systemd/system/fight.service; $R; systemctl enable fight.service",
+        "systemctl disable fight.service; rm /etc/systemd/system/fight.service; $R",
+    ),
+    // Locks that delay may be on shutdown and sleep only.
+    broken(
+        "limit-delay",
+        "mkdir -p /etc/systemd/logind.conf.d; printf '[Login]\\nInhibitDelayMaxSec=10min\\n' > /etc/systemd/logind.conf.d/10-lab.conf; \
+        systemctl restart systemd-logind.service; systemd-run --unit delays systemd-inhibit --what=shutdown --mode=delay sleep 1d; \
+        until systemd-inhibit --list | grep -q delay; do sleep 0.1; done",
+    ),
+    // A request that takes longer than supervisord waits for it.
+    broken(
+        "limit-requests",
+        "until curl -sf http://127.0.0.1:8000/health; do sleep 0.1; done; \
+        curl -s 'http://127.0.0.1:8000/slow?s=14' >/dev/null & sleep 1; drainctl drain; drainctl rejoin",
+    ),
+    broken(
+        "state-leftovers",
+        "printf '[Service]\\nRestartSec=1s\\n' > $S/10-lab.conf; $R; \
+        systemctl kill -s KILL --kill-who=main supervisor.service; until systemctl show -P NRestarts supervisor.service | grep -q 1; do sleep 0.1; done; \
+        systemctl is-active --wait -q supervisor.service || true; until systemctl -q is-active drain-connections.service; do sleep 0.1; done",
+    ),
     broken("state-receipts", "drainctl drain"),
     broken(
         "pool-mark",
