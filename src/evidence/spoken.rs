@@ -85,6 +85,9 @@ pub struct Handshake {
     /// It takes requests along with the hello that resumes a session (0-RTT).
     #[serde(default)]
     pub early_data: bool,
+    /// It may take X25519MLKEM768: its part is longer then, where clients offer that.
+    #[serde(default = "unknown")]
+    pub hybrid_keys: bool,
     /// A full one.
     pub full: Flight,
     /// One that resumes a session, if it does that.
@@ -102,15 +105,19 @@ pub struct Flight {
     pub writes: u32,
 }
 
+/// Whoever was not asked may take them.
+const fn unknown() -> bool {
+    true
+}
+
 impl Handshake {
     fn is_as(&self, other: &Self) -> bool {
         let resumed = match (&self.resumed, &other.resumed) {
             (Some(one), Some(other)) => one.is_as(other),
             (one, other) => one == other,
         };
-        (self.newer, self.asks_certificate) == (other.newer, other.asks_certificate)
-            && self.full.is_as(&other.full)
-            && resumed
+        let traits = |one: &Self| (one.newer, one.asks_certificate, one.hybrid_keys);
+        traits(self) == traits(other) && self.full.is_as(&other.full) && resumed
     }
 }
 

@@ -240,6 +240,7 @@ pub(super) const BROKEN: &[Broken] = &[
             newer: true,
             asks_certificate: true,
             early_data: false,
+            hybrid_keys: false,
             full: Flight::default(),
             resumed: None,
         };

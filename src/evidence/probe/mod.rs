@@ -1,5 +1,6 @@
 //! Finds out what is spoken on the target's ports. Runs at `install` and `doctor`, never while a drain runs: what it found is kept.
 
+mod hybrid;
 mod kept;
 mod plain;
 mod shake;
@@ -20,8 +21,8 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// So many ports are probed; a target that listens on more is rare, and the rest stays unknown.
 const MOST: usize = 64;
 
-/// What is spoken at `address`, by up to four short connections: a TLS handshake that offers HTTP/2, one that does not, one that
-/// resumes its session; without TLS, the preface of HTTP/2. [`Transport::Unknown`] where nobody answered in time.
+/// What is spoken at `address`, by up to five short connections: a TLS handshake that offers HTTP/2, one that does not, one that
+/// resumes its session, the hello of one with post-quantum keys alone; without TLS, the preface of HTTP/2. [`Transport::Unknown`] where nobody answered in time.
 #[must_use]
 pub fn probe(address: SocketAddr, deadline: Deadline) -> Spoken {
     let address = reachable(address);
@@ -53,6 +54,7 @@ fn over_tls(address: SocketAddr, both: &Offer, first: &shake::Done, deadline: De
             newer: full.newer,
             asks_certificate: full.asks_certificate,
             early_data: resumed.is_some_and(|done| done.early_data),
+            hybrid_keys: full.newer && hybrid::is_taken(address, deadline),
             full: full.flight,
             resumed: resumed.map(|done| done.flight),
         }),

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WantsClientCert};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, SignatureScheme,
+    WantsVerifier,
+};
 use sockdiag::{Socket, SocketId};
 
 use crate::evidence::spoken::Flight;
@@ -23,7 +26,7 @@ pub(super) const QUIET: Duration = Duration::from_millis(200);
 /// The head of a TLS record: type, version, length.
 const HEAD: usize = 5;
 /// The types of records that begin an answer: an alert, a handshake.
-const ALERT: u8 = 21;
+pub(super) const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 /// More is no handshake.
 pub(super) const MOST_BYTES: usize = 256 << 10;
@@ -72,10 +75,7 @@ impl Offer {
             .with_safe_default_protocol_versions()
             .ok()
             .map(|builder| {
-                let verifier = Arc::new(Anyone(provider));
-                let mut config = builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(verifier)
+                let mut config = unverified(builder, provider)
                     .with_client_cert_resolver(Arc::clone(&asked) as Arc<_>);
                 // Offered, never sent.
                 config.enable_early_data = true;
@@ -87,15 +87,9 @@ impl Offer {
 
     pub(super) fn shake(&self, address: SocketAddr, deadline: Deadline) -> Shake {
         self.asked.0.store(false, Ordering::Relaxed);
-        // By address, so that no server name is sent: balancers send none either, unless told to.
-        let connection = self
-            .config
-            .clone()
-            .and_then(|config| ClientConnection::new(config, ServerName::from(address.ip())).ok());
-        let Some(connection) = connection else {
-            return Shake::Silent;
-        };
-        let Ok(stream) = TcpStream::connect_timeout(&address, deadline.within(PATIENCE).left())
+        let config = self.config.clone();
+        let Some((stream, connection)) =
+            config.and_then(|config| connect(address, config, deadline))
         else {
             return Shake::Silent;
         };
@@ -139,6 +133,28 @@ impl Offer {
         let _ = talk.stream.shutdown(Shutdown::Both);
         shake
     }
+}
+
+/// A connection, and TLS over it, of which not a byte was sent.
+pub(super) fn connect(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+    deadline: Deadline,
+) -> Option<(TcpStream, ClientConnection)> {
+    // By address, so that no server name is sent: balancers send none either, unless told to.
+    let connection = ClientConnection::new(config, ServerName::from(address.ip())).ok()?;
+    let stream = TcpStream::connect_timeout(&address, deadline.within(PATIENCE).left()).ok()?;
+    Some((stream, connection))
+}
+
+/// With any certificate taken: nothing is said over these connections.
+pub(super) fn unverified(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    provider: Arc<CryptoProvider>,
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
 }
 
 /// How a conversation ended.
@@ -298,7 +314,7 @@ impl Talk {
     }
 }
 
-/// Takes any certificate: nothing is said over these connections.
+/// Takes any certificate.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

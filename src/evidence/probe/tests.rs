@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::shake::PATIENCE;
 use super::*;
 use crate::evidence::Role;
 
@@ -78,6 +79,21 @@ fn a_server_that_takes_requests_with_the_hello_is_known() {
     let with = handshake(found(tls_with(|config| config.max_early_data_size = 1000)));
     assert!(with.early_data && with.resumed.is_some(), "{with:?}");
     assert!(!handshake(found(tls(2, &[]))).early_data);
+}
+
+#[test]
+fn a_server_that_refuses_post_quantum_keys_is_known_and_only_that() {
+    let address = tls(2, &[]);
+    assert!(!handshake(found(address)).hybrid_keys);
+    assert!(!hybrid::is_taken(address, Deadline::after(PATIENCE)));
+    let answers = serve(|mut stream| {
+        let mut hello = [0; 5];
+        let _ = stream.read_exact(&mut hello);
+        let _ = stream.write_all(&[22, 3, 3]);
+        let _ = stream.read(&mut [0; 2000]);
+    });
+    assert!(hybrid::is_taken(answers, Deadline::after(PATIENCE)));
+    assert!(hybrid::is_taken(serve(drop), Deadline::after(PATIENCE)));
 }
 
 #[test]

@@ -99,7 +99,7 @@ pub(super) fn amend(verdict: Verdict, seen: &Seen, terms: &Terms) -> Verdict {
 
 /// Whether the server may have sent no more than a handshake.
 fn answered(verdict: Verdict, received: u64, shape: &Shape, handshake: &Handshake) -> Answered {
-    let more_keys = if handshake.newer && received >= POST_QUANTUM_HELLO {
+    let more_keys = if handshake.newer && handshake.hybrid_keys && received >= POST_QUANTUM_HELLO {
         POST_QUANTUM
     } else {
         0

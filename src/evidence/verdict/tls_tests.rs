@@ -21,6 +21,7 @@ fn port(newer: bool, asks_certificate: bool) -> Terms {
                 newer,
                 asks_certificate,
                 early_data: false,
+                hybrid_keys: newer,
                 full: FULL,
                 resumed: Some(RESUMED),
             }),
