@@ -161,10 +161,12 @@ impl Client {
 
     /// Asks for a WebSocket, and waits until it is one.
     pub(crate) fn upgrade(&mut self) -> Result<()> {
+        // The example of RFC 6455, 1.3: HAProxy takes no answer without the key's counterpart.
         let head = head(
             &Plan::default(),
             0,
-            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bGFi\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
         );
         self.send(head.as_bytes())?;
         let status = self.status()?;

@@ -151,7 +151,9 @@ pub fn run(options: &Options) -> Result<bool> {
         "{rounds} rounds of looks, one every {:.0?}",
         took / rounds.max(1)
     );
-    let broken = matrix.broken(label);
+    let mut broken = matrix.broken(label);
+    let unseen = sites.keys().filter(|port| !matrix.has(**port));
+    broken.extend(unseen.map(|port| format!("{}: nothing was ever seen there", label(*port).name)));
     for line in &broken {
         println!("BROKEN {line}");
     }

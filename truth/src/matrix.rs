@@ -196,6 +196,12 @@ impl Matrix {
         lines.join("\n")
     }
 
+    /// Whether a server's port was looked at while its truth was known.
+    pub(crate) fn has(&self, port: u16) -> bool {
+        let cell = self.cells.get(&(port, Sight::Known));
+        cell.is_some_and(|cell| cell.in_flight + cell.idle > 0)
+    }
+
     /// The cells in which a promise was broken, and how.
     pub(crate) fn broken(&self, label: impl Fn(u16) -> Label) -> Vec<String> {
         let mut broken = Vec::new();

@@ -196,7 +196,8 @@ fn request(reader: &mut BufReader<Line>, truth: &Truth) -> Result<()> {
 fn messages(reader: &mut BufReader<Line>, truth: &Truth) -> Result<()> {
     let line = reader.get_mut();
     line.write_all(
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
     )?;
     let mut talks = true;
     let mut message = [0; 16 << 10];
