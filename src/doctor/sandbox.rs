@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 
 use super::sight::Sight;
 use crate::receipts::RUN_DIR;
-use crate::systemd::{HOOK, systemctl, units};
+use crate::systemd::{HOOK, TRIAL, systemctl, units};
 use crate::world::{Deadline, Root, exec};
 
 /// It answers in a tenth of a second; pools that hang take five, and a busy host longer for everything.
@@ -159,6 +159,7 @@ fn arguments(
 ) -> Vec<String> {
     let fixed = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"];
     let mut words: Vec<String> = fixed.map(str::to_owned).into();
+    words.push(format!("--unit={TRIAL}{}", std::process::id()));
     let mut set = |key: &str, value: &str| words.push(format!("--property={key}={value}"));
     set("Type", "exec");
     set("RuntimeMaxSec", &LIMIT.as_secs().to_string());

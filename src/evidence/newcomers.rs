@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sockdiag::{Ends, Info, Row};
+use sockdiag::{Ends, Info, Row, TcpState};
 
 use super::arrivals::{Arrival, Arrivals, Origin, Traffic};
 use super::checkers::Local;
@@ -84,7 +84,12 @@ impl Newcomers {
         if self.ignores(local, peer) {
             return;
         }
-        if known && let Some(arrival) = self.unsure.remove(&cookie) {
+        // Whose it is can be asked while the peer has its end open. A checker may have closed it since the look before, and a busy
+        // program not yet ours: then nobody knows, until it is gone.
+        if known
+            && row.state == TcpState::Established
+            && let Some(arrival) = self.unsure.remove(&cookie)
+        {
             self.others_local = true;
             self.arrivals.add(arrival);
         }

@@ -27,6 +27,8 @@ pub use view::{Job, Snapshot, UnitState};
 
 /// The unit whose stop is the drain.
 pub const HOOK: &str = "drain-connections.service";
+/// How the units begin in which `doctor` tries the hook's sandbox out. They are gone a moment later, and no part of the host.
+pub const TRIAL: &str = "drainctl-doctor-";
 /// The unit that takes the host back.
 pub const REJOIN: &str = "drain-connections-rejoin.service";
 

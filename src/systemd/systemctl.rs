@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use super::Error;
+use super::TRIAL;
 use super::order::Units;
 use super::view::{self, Snapshot};
 use crate::world::{Deadline, exec};
@@ -55,7 +56,8 @@ pub fn show_all(units: &[&str], properties: &[&str], deadline: Deadline) -> Resu
     )?;
     let active = listed
         .lines()
-        .filter_map(|line| line.split_whitespace().next());
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| !name.starts_with(TRIAL));
     let names: Vec<&str> = active.chain(units.iter().copied()).collect();
     let wanted = format!("--property={}", properties.join(","));
     // `systemctl` asks for one unit after another, and on a busy host waits its turn for each.

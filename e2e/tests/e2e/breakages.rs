@@ -121,6 +121,11 @@ pub(crate) const ERRORS: &[Broken] = &[
         "rm $S/lab.conf; $R",
     ),
     by_hand(
+        "pool-member",
+        "printf '[pool.consul]\\nscope = \"services\"\\nservices = [\"nowhere\"]\\n' > $C/pool.toml",
+        "rm $C/pool.toml",
+    ),
+    by_hand(
         "order-outside",
         "printf '[supervisord]\\nlogfile=/tmp/by-hand.log\\npidfile=/tmp/by-hand.pid\\n' > /tmp/by-hand.conf; \
          /usr/bin/supervisord -c /tmp/by-hand.conf; until [ -s /tmp/by-hand.pid ]; do sleep 0.05; done",
@@ -194,13 +199,8 @@ pub(crate) const WARNINGS: &[Broken] = &[
     ),
     by_hand(
         "limit-delay",
-        "systemd-run --unit blocks systemd-inhibit --mode=block sleep 1d",
+        "systemd-run --unit blocks systemd-inhibit --mode=block sleep 1d; until systemd-inhibit --list | grep -q block; do sleep 0.1; done",
         "systemctl stop blocks.service",
-    ),
-    by_hand(
-        "pool-member",
-        "printf '[pool.consul]\\nscope = \"services\"\\nservices = [\"nowhere\"]\\n' > $C/pool.toml",
-        "rm $C/pool.toml",
     ),
     by_hand(
         "pool-readers",
