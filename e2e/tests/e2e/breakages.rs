@@ -29,7 +29,8 @@ const fn by_hand(check: &'static str, how: &'static str, by_hand: &'static str) 
 /// Where the reports stand that these lines use: `$U` is the hook's file, `$D` the folder of its drop-ins,
 /// `$S` that of supervisord's, `$W` the way back.
 pub(crate) const PLACES: &str = "U=/etc/systemd/system/drain-connections.service; D=$U.d; W=/etc/systemd/system/drain-connections-rejoin.service; S=/etc/systemd/system/supervisor.service.d; C=/etc/drainctl/conf.d; \
-                      mkdir -p $D $S $C; R='systemctl daemon-reload'; ";
+                      mkdir -p $D $S $C; R='systemctl daemon-reload'; \
+                      wait_for() { timeout 60 sh -c \"until $1; do sleep 0.1; done\"; }; ";
 
 /// Errors: the next shutdown would cut requests, or the host would not come back.
 pub(crate) const ERRORS: &[Broken] = &[
@@ -93,7 +94,7 @@ pub(crate) const ERRORS: &[Broken] = &[
         "order-used",
         "systemctl start redis-server.service; \
         printf '[program:uses]\\ncommand=/usr/bin/python3 /opt/lab/uses.py\\n' > /etc/supervisor/conf.d/uses.conf; supervisorctl update; \
-        until grep -q ':18EB 01' /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done",
+        wait_for \"grep -q ':18EB 01' /proc/net/tcp /proc/net/tcp6\"",
     ),
     broken(
         "limit-shutdown",
@@ -128,7 +129,7 @@ pub(crate) const ERRORS: &[Broken] = &[
     by_hand(
         "order-outside",
         "printf '[supervisord]\\nlogfile=/tmp/by-hand.log\\npidfile=/tmp/by-hand.pid\\n' > /tmp/by-hand.conf; \
-         /usr/bin/supervisord -c /tmp/by-hand.conf; until [ -s /tmp/by-hand.pid ]; do sleep 0.05; done",
+         /usr/bin/supervisord -c /tmp/by-hand.conf; wait_for '[ -s /tmp/by-hand.pid ]'",
         "p=$(cat /tmp/by-hand.pid); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.05; done",
     ),
     // What the boot's end wants is started before it, and can't be stopped before what the hold keeps.
@@ -199,7 +200,7 @@ pub(crate) const WARNINGS: &[Broken] = &[
     ),
     by_hand(
         "limit-delay",
-        "systemd-run --unit blocks systemd-inhibit --mode=block sleep 1d; until systemd-inhibit --list | grep -q block; do sleep 0.1; done",
+        "systemd-run --unit blocks systemd-inhibit --mode=block sleep 1d; wait_for 'systemd-inhibit --list | grep -q block'",
         "systemctl stop blocks.service",
     ),
     by_hand(
@@ -248,19 +249,19 @@ pub(crate) const WARNINGS: &[Broken] = &[
         "limit-delay",
         "mkdir -p /etc/systemd/logind.conf.d; printf '[Login]\\nInhibitDelayMaxSec=10min\\n' > /etc/systemd/logind.conf.d/10-lab.conf; \
         systemctl restart systemd-logind.service; systemd-run --unit delays systemd-inhibit --what=shutdown --mode=delay sleep 1d; \
-        until systemd-inhibit --list | grep -q delay; do sleep 0.1; done",
+        wait_for 'systemd-inhibit --list | grep -q delay'",
     ),
     // A request that takes longer than supervisord waits for it.
     broken(
         "limit-requests",
-        "until curl -sf http://127.0.0.1:8000/health; do sleep 0.1; done; \
+        "rm -f /etc/supervisor/conf.d/lab.conf; supervisorctl update; wait_for 'curl -sf http://127.0.0.1:8000/health'; \
         curl -s 'http://127.0.0.1:8000/slow?s=14' >/dev/null & sleep 1; drainctl drain; drainctl rejoin",
     ),
     broken(
         "state-leftovers",
         "printf '[Service]\\nRestartSec=1s\\n' > $S/10-lab.conf; $R; \
-        systemctl kill -s KILL --kill-who=main supervisor.service; until systemctl show -P NRestarts supervisor.service | grep -q 1; do sleep 0.1; done; \
-        systemctl is-active --wait -q supervisor.service || true; until systemctl -q is-active drain-connections.service; do sleep 0.1; done",
+        systemctl kill -s KILL --kill-who=main supervisor.service; \
+        wait_for 'systemctl show -P NRestarts supervisor.service | grep -q 1'; wait_for 'systemctl -q is-active supervisor.service && systemctl -q is-active drain-connections.service'",
     ),
     broken("state-receipts", "drainctl drain"),
     broken(

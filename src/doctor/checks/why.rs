@@ -24,7 +24,9 @@ pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
         found.push(
             Finding::new(Info, what)
                 .seen(BUS, "", bus)
-                .run("systemctl start dbus.socket dbus.service"),
+                .run("systemctl start dbus.socket dbus.service")
+                // It does not come back by itself (systemd 257), and a shutdown for later is then one at once.
+                .run("systemctl try-restart systemd-logind.service"),
         );
     } else if facts.get(HOOK, "LoadState") == "loaded" && facts.order.may_stop.contains(BUS) {
         let (severity, what) = match &answers.own {
