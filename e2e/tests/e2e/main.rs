@@ -29,7 +29,7 @@ use e2e::figures;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Cases that run side by side; most of their time they wait.
-const THREADS: usize = 4;
+const THREADS: usize = 3;
 
 /// A case's body.
 type Case = fn(&str, &Parts) -> Result<()>;
