@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use drainctl::config::SettleSettings;
 use drainctl::evidence::arrivals::{Arrival, Arrivals, Origin};
-use drainctl::evidence::flows::Flows;
 use drainctl::evidence::memory::Memory;
-use drainctl::evidence::verdict::{Ages, Seen, Segments};
+use drainctl::evidence::verdict::{Ages, Rule, Seen, Segments};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -45,33 +44,28 @@ fn seen(round: u32) -> Seen {
 #[test]
 fn a_hundred_thousand_connections_take_less_than_4_mb() {
     let start = Instant::now();
-    let before = ALLOCATOR.current_usage();
-    let mut memory = Memory::new(start);
-    for round in 0..8 {
-        memory.begin();
-        // One in a hundred is another one than before.
-        let first = u64::from(round) * (CONNECTIONS / 100);
-        for cookie in first..first + CONNECTIONS {
-            memory.note(start + Duration::from_millis(50), cookie, &seen(round));
+    for rule in [Rule::Requests, Rule::Http2] {
+        let before = ALLOCATOR.current_usage();
+        let mut memory = Memory::new(start);
+        for round in 0..8 {
+            memory.begin();
+            // One in a hundred is another one than before.
+            let first = u64::from(round) * (CONNECTIONS / 100);
+            for cookie in first..first + CONNECTIONS {
+                memory.note(
+                    start + Duration::from_millis(50),
+                    cookie,
+                    &seen(round),
+                    rule,
+                );
+            }
+            memory.end();
+            assert_eq!(memory.len(), usize::try_from(CONNECTIONS).unwrap());
         }
-        memory.end();
-        assert_eq!(memory.len(), usize::try_from(CONNECTIONS).unwrap());
+        let state = grown(before);
+        println!("{CONNECTIONS} connections, {rule:?}: {state} bytes");
+        assert!(state < MOST, "{state} bytes");
     }
-    let state = grown(before);
-    println!("{CONNECTIONS} connections: {state} bytes");
-    assert!(state < MOST, "{state} bytes");
-
-    // With HTTP/2 there is a second table.
-    let before = ALLOCATOR.current_usage();
-    let mut flows = Flows::new(start);
-    flows.begin();
-    for cookie in 0..CONNECTIONS {
-        flows.note(start, cookie, &seen(0));
-    }
-    flows.end();
-    let state = grown(before);
-    println!("with HTTP/2 besides: {state} bytes");
-    assert!(state < MOST, "{state} bytes");
 
     // As many clients without a balancer in between, twice within a look, for a while.
     let before = ALLOCATOR.current_usage();

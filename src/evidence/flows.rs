@@ -1,9 +1,6 @@
-//! What moves on connections with HTTP/2 from look to look: pings and other control frames are told from requests. No I/O.
+//! What moves on connections with HTTP/2 from look to look: pings and other control frames are told from requests. Pure.
 
-use std::time::Instant;
-
-use super::table::Table;
-use super::verdict::{Flow, Last, Seen};
+use super::verdict::{Ages, Flow, Last};
 
 /// A PING frame (RFC 9113, section 6.7), and so its answer.
 const PING: u32 = 17;
@@ -18,104 +15,77 @@ const RECORDS: [u32; 3] = [0, 22, 29];
 /// So many bytes of an answer may bring a WINDOW_UPDATE each.
 const UPDATED_EVERY: u32 = 8192;
 
-/// What is remembered of all connections with HTTP/2, by cookie.
-#[derive(Debug)]
-pub struct Flows {
-    began: Instant,
-    entries: Table<Entry>,
-}
-
+/// What is remembered of a connection with HTTP/2, in few bytes: see [`super::memory`].
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    received: u32,
-    sent: u32,
-    /// Milliseconds since `began` at which more than control frames moved.
-    moved_at: u32,
-    /// At the first look the last payload had come in.
-    received_last: bool,
+#[repr(Rust, packed(2))]
+pub(super) struct Moved {
+    /// When more than control frames moved, on the milliseconds of the caller.
+    at: u32,
+    /// Bytes of control frames that the server has sent since the first look; this many may be more.
+    controls: u16,
     last: Last,
-    /// Bytes of control frames that the server has sent since the first look.
-    controls: u32,
+    /// When they moved, the last payload had come in.
+    received_last: bool,
 }
 
-impl Flows {
-    /// Nothing is known yet.
-    #[must_use]
-    pub fn new(now: Instant) -> Self {
+impl Moved {
+    /// At the first look at a connection.
+    pub(super) fn first(now: u32, ages: Ages) -> Self {
         Self {
-            began: now,
-            entries: Table::new(),
-        }
-    }
-
-    /// Compares a connection with the look before, and remembers it.
-    pub fn note(&mut self, now: Instant, cookie: u64, seen: &Seen) -> Flow {
-        let now =
-            low(u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or_default());
-        let (received, sent) = (low(seen.received), low(seen.sent));
-        let ages = seen.ages.unwrap_or_default();
-        let quiet = ages.received.min(ages.sent);
-        let first = Entry {
-            received,
-            sent,
-            moved_at: now.wrapping_sub(quiet),
-            received_last: ages.received <= ages.sent,
-            last: Last::Unknown,
+            at: now.wrapping_sub(quiet(ages)),
             controls: 0,
-        };
-        let Some(entry) = self.entries.touch(cookie) else {
-            self.entries.insert(cookie, first);
-            return Flow {
-                last: first.last,
-                quiet,
-                controls: 0,
-            };
-        };
-        let came = received.wrapping_sub(entry.received);
-        let went = sent.wrapping_sub(entry.sent);
-        if came > 0 || went > 0 {
-            if is_ping(came, went) || is_control(came, went) && is_unasked(went, came) {
-                entry.controls = entry.controls.saturating_add(went);
-                if entry.last == Last::Unknown {
-                    entry.last = if entry.received_last {
-                        Last::Perhaps
-                    } else {
-                        Last::Moved
-                    };
-                }
-            } else {
-                entry.last = match (is_control(came, went), is_control(went, came)) {
-                    // An answer, or a part of one.
-                    (true, _) => Last::Moved,
-                    // A request, or a part of one.
-                    (false, true) => Last::Asked,
-                    (false, false) if ages.received < ages.sent => Last::Asked,
-                    (false, false) if ages.sent < ages.received => Last::Moved,
-                    // In one tick: what else the kernel shows decides.
-                    (false, false) => Last::Unknown,
+            last: Last::Unknown,
+            received_last: ages.received <= ages.sent,
+        }
+    }
+
+    /// At a later look: so many bytes came in, and went out, since the one before.
+    pub(super) fn next(mut self, now: u32, came: u32, went: u32, ages: Ages) -> Self {
+        if came == 0 && went == 0 {
+            return self;
+        }
+        if is_ping(came, went) || is_control(came, went) && is_unasked(went, came) {
+            let went = u16::try_from(went).unwrap_or(u16::MAX);
+            self.controls = self.controls.saturating_add(went);
+            if self.last == Last::Unknown {
+                self.last = if self.received_last {
+                    Last::Perhaps
+                } else {
+                    Last::Moved
                 };
-                entry.received_last = ages.received <= ages.sent;
-                entry.moved_at = now.wrapping_sub(quiet);
             }
+            return self;
         }
-        entry.received = received;
-        entry.sent = sent;
+        self.last = match (is_control(came, went), is_control(went, came)) {
+            // An answer, or a part of one.
+            (true, _) => Last::Moved,
+            // A request, or a part of one.
+            (false, true) => Last::Asked,
+            (false, false) if ages.received < ages.sent => Last::Asked,
+            (false, false) if ages.sent < ages.received => Last::Moved,
+            // In one tick: what else the kernel shows decides.
+            (false, false) => Last::Unknown,
+        };
+        self.received_last = ages.received <= ages.sent;
+        self.at = now.wrapping_sub(quiet(ages));
+        self
+    }
+
+    /// What the rules need of it.
+    pub(super) fn flow(self, now: u32) -> Flow {
         Flow {
-            last: entry.last,
-            quiet: now.wrapping_sub(entry.moved_at),
-            controls: entry.controls,
+            last: self.last,
+            quiet: now.wrapping_sub(self.at),
+            controls: match self.controls {
+                u16::MAX => u32::MAX,
+                controls => controls.into(),
+            },
         }
     }
+}
 
-    /// Begins a look at all connections. [`Flows::end`] forgets those that it did not note.
-    pub fn begin(&mut self) {
-        self.entries.begin();
-    }
-
-    /// Ends a look at all connections that succeeded.
-    pub fn end(&mut self) {
-        self.entries.end();
-    }
+fn quiet(ages: Ages) -> u32 {
+    ages.received.min(ages.sent)
 }
 
 /// Pings and their answers, as many one way as the other.
@@ -150,35 +120,24 @@ fn is_control(bytes: u32, other: u32) -> bool {
     bytes == 0 || alone() || updates()
 }
 
-fn low(value: u64) -> u32 {
-    u32::try_from(value & u64::from(u32::MAX)).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::evidence::verdict::Ages;
 
-    /// What the second of two looks, 50 ms apart, makes of what moved in between, `ages` ago (received, sent). Before, nothing had
+    fn ages((received, sent): (u32, u32)) -> Ages {
+        Ages {
+            received,
+            sent,
+            ack: 0,
+        }
+    }
+
+    /// What the second of two looks, 50 ms apart, makes of what moved in between, `since` then (received, sent). Before, nothing had
     /// moved for a minute, and the last word was the server's.
-    fn moved(came: u64, went: u64, ages: (u32, u32)) -> Flow {
-        let start = Instant::now();
-        let mut flows = Flows::new(start);
-        let seen = |received, sent, ages: (u32, u32)| Seen {
-            received: 1000 + received,
-            sent: 9000 + sent,
-            ages: Some(Ages {
-                received: ages.0,
-                sent: ages.1,
-                ack: 0,
-            }),
-            ..Seen::default()
-        };
-        let at = |ms: u64| start + Duration::from_millis(100_000 + ms);
-        flows.note(at(0), 1, &seen(0, 0, (60_000, 59_990)));
-        flows.note(at(50), 1, &seen(came, went, ages))
+    fn moved(came: u32, went: u32, since: (u32, u32)) -> Flow {
+        let first = Moved::first(100_000, ages((60_000, 59_990)));
+        let next = first.next(100_050, came, went, ages(since));
+        next.flow(100_050)
     }
 
     #[test]
@@ -224,18 +183,24 @@ mod tests {
             assert_eq!(moved(came, 9, (10, 8)).last, Last::Asked);
             assert_eq!(moved(came, 13, (10, 8)).last, Last::Asked);
         }
-        let start = Instant::now();
-        let mut flows = Flows::new(start);
-        let seen = |received, sent| Seen {
-            received,
-            sent,
-            ages: Some(Ages::default()),
-            ..Seen::default()
-        };
-        flows.note(start, 1, &seen(100, 100));
-        assert_eq!(flows.note(start, 1, &seen(400, 100)).last, Last::Asked);
-        assert_eq!(flows.note(start, 1, &seen(417, 117)).last, Last::Asked);
-        assert_eq!(flows.note(start, 1, &seen(417, 900)).last, Last::Moved);
+        let mut moved = Moved::first(0, Ages::default());
+        for (came, went, last) in [
+            (300, 0, Last::Asked),
+            (17, 17, Last::Asked),
+            (0, 783, Last::Moved),
+        ] {
+            moved = moved.next(0, came, went, Ages::default());
+            assert_eq!(moved.flow(0).last, last, "{came} {went}");
+        }
+    }
+
+    #[test]
+    fn control_frames_beyond_count_are_any_number() {
+        let mut moved = Moved::first(0, Ages::default());
+        for _ in 0..5000 {
+            moved = moved.next(0, 17, 17, Ages::default());
+        }
+        assert_eq!(moved.flow(0).controls, u32::MAX);
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! What the looks before this one showed of each connection: ties, pauses and arrivals need it. No I/O.
+//! What the looks before this one showed of each connection: ties, pauses, HTTP/2 and arrivals need it. No I/O.
 
 use std::time::{Duration, Instant};
 
+use super::flows::Moved;
 use super::table::Table;
-use super::verdict::{Ages, History, LONGEST_DELAYED_ACK, Pingpong, Seen, Segments, Verdict, Why};
+use super::verdict::{
+    Ages, History, LONGEST_DELAYED_ACK, Pingpong, Rule, Seen, Segments, Verdict, Why,
+};
 
 /// What is remembered of all watched connections, by the kernel's socket cookie: never reused while the host is up.
 #[derive(Debug)]
@@ -13,7 +16,7 @@ pub struct Memory {
     entries: Table<Entry>,
 }
 
-/// 100 000 of these must stay small (26 bytes each), so counters are kept modulo 2³² and only compared for equality or by difference.
+/// 100 000 of these must stay small (28 bytes each), so counters are kept modulo 2³² and only compared for equality or by difference.
 #[derive(Clone, Copy, Debug)]
 #[repr(Rust, packed(2))]
 struct Entry {
@@ -25,36 +28,51 @@ struct Entry {
     /// Segments since the last look before payload arrived.
     since: Few,
     flags: Flags,
-    /// Since when, before the last look, nothing had been sent.
-    silence: Coarse,
-    longest_pause: Coarse,
+    course: Course,
 }
 
-/// Segments, as far as the rules tell them apart: none, one, or more.
-#[derive(Clone, Copy, Debug, Default)]
-struct Few {
-    acks_sent: u8,
-    acks_received: u8,
-    payloads_received: u8,
+/// What an answer's course tells, by the rule of the connection's port.
+#[derive(Clone, Copy, Debug)]
+enum Course {
+    /// One answer at a time.
+    Bursts {
+        /// Since when, before the last look, nothing had been sent.
+        silence: Coarse,
+        longest_pause: Coarse,
+    },
+    /// Many at once, and what belongs to none.
+    Frames(Moved),
 }
+
+/// Segments, as far as the rules tell them apart: none, one, or more. Two bits each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Few(u8);
 
 impl Few {
+    const BITS: u32 = 2;
+    const MORE: u16 = (1 << Self::BITS) - 1;
+
     fn plus(self, more: Segments) -> Self {
-        let add = |few: u8, more: u16| few.saturating_add(u8::try_from(more).unwrap_or(u8::MAX));
-        Self {
-            acks_sent: add(self.acks_sent, more.acks_sent),
-            acks_received: add(self.acks_received, more.acks_received),
-            payloads_received: add(self.payloads_received, more.payloads_received),
-        }
+        let few = Segments::from(self);
+        let add = |few: u16, more: u16, place: u32| {
+            let sum = few.saturating_add(more).min(Self::MORE);
+            u8::try_from(sum << (place * Self::BITS)).unwrap_or(u8::MAX)
+        };
+        Self(
+            add(few.acks_sent, more.acks_sent, 0)
+                | add(few.acks_received, more.acks_received, 1)
+                | add(few.payloads_received, more.payloads_received, 2),
+        )
     }
 }
 
 impl From<Few> for Segments {
-    fn from(few: Few) -> Self {
+    fn from(Few(bits): Few) -> Self {
+        let few = |place: u32| u16::from(bits >> (place * Few::BITS)) & Few::MORE;
         Self {
-            acks_sent: few.acks_sent.into(),
-            acks_received: few.acks_received.into(),
-            payloads_received: few.payloads_received.into(),
+            acks_sent: few(0),
+            acks_received: few(1),
+            payloads_received: few(2),
         }
     }
 }
@@ -156,29 +174,31 @@ impl Memory {
         self.entries.len() == 0
     }
 
-    /// Compares a connection with the look before, and remembers it.
-    pub fn note(&mut self, now: Instant, cookie: u64, seen: &Seen) -> Noted {
+    /// Compares a connection, on a port that is judged by `rule`, with the look before, and remembers it.
+    pub fn note(&mut self, now: Instant, cookie: u64, seen: &Seen, rule: Rule) -> Noted {
         let received = low(seen.received);
         let sent = low(seen.sent);
         let now =
             low(u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX));
-        let asked_at = now.wrapping_sub(seen.ages.map_or(0, |ages| ages.received));
+        let ages = seen.ages.unwrap_or_default();
         let age = |asked_at: u32| Duration::from_millis(now.wrapping_sub(asked_at).into());
         let segments = seen.segments.unwrap_or_default();
         let answering = seen.ages.is_some_and(has_answered);
-        let nothing_pending = answering
-            || seen
-                .ages
-                .is_some_and(|ages| ages.received > LONGEST_DELAYED_ACK);
+        let nothing_pending = answering || ages.received > LONGEST_DELAYED_ACK;
         let mut next = Entry {
             received,
             sent,
-            asked_at,
+            asked_at: now.wrapping_sub(ages.received),
             segments,
             since: Few::default().plus(segments),
             flags: Flags::default(),
-            silence: Coarse::of(seen.ages.map_or(0, |ages| ages.sent)),
-            longest_pause: Coarse::default(),
+            course: match rule {
+                Rule::Http2 => Course::Frames(Moved::first(now, ages)),
+                _ => Course::Bursts {
+                    silence: Coarse::of(ages.sent),
+                    longest_pause: Coarse::default(),
+                },
+            },
         };
         next.flags.set(Flags::ANSWERING, answering);
         next.flags.set(Flags::NOTHING_PENDING, nothing_pending);
@@ -189,16 +209,17 @@ impl Memory {
             next.flags.set(Flags::SEEN_ARRIVING, arrived);
             self.entries.insert(cookie, next);
             return Noted {
-                history: next.history(seen),
+                history: next.history(now, seen),
                 arrived,
                 size: received,
-                age: age(asked_at),
+                age: age(next.asked_at),
             };
         };
         let last = *entry;
         let size = received.wrapping_sub(last.received);
-        let got_more = last.received != received;
-        let sent_more = last.sent != sent;
+        let more = sent.wrapping_sub(last.sent);
+        let got_more = size > 0;
+        let sent_more = more > 0;
         // More bytes of a request that nothing was sent for are the same request.
         let arrived = got_more && (sent_more || !last.flags.has(Flags::ASKING));
         if !arrived {
@@ -218,17 +239,30 @@ impl Memory {
         if anew {
             next.flags.set(Flags::SEEN_ARRIVING, true);
         }
-        next.longest_pause = if got_more {
-            Coarse::default()
-        } else if sent_more && last.flags.has(Flags::ANSWERING) {
-            // At least as long as the silence that the last look saw; between two looks far apart there may have been many.
-            last.longest_pause.max(last.silence)
-        } else {
-            last.longest_pause
-        };
+        match (&mut next.course, last.course) {
+            (
+                Course::Bursts { longest_pause, .. },
+                Course::Bursts {
+                    silence,
+                    longest_pause: longest,
+                },
+            ) if !got_more => {
+                *longest_pause = if sent_more && last.flags.has(Flags::ANSWERING) {
+                    // At least as long as the silence that the last look saw; between two looks far apart there may have been many.
+                    longest.max(silence)
+                } else {
+                    longest
+                };
+            }
+            (Course::Frames(moved), Course::Frames(before)) => {
+                *moved = before.next(now, size, more, ages);
+            }
+            // A new request; or what is spoken on the port has been found out since.
+            _ => {}
+        }
         *entry = next;
         Noted {
-            history: next.history(seen),
+            history: next.history(now, seen),
             arrived,
             size,
             age: age(next.asked_at),
@@ -296,15 +330,19 @@ impl Memory {
 
 impl Entry {
     /// What the rules need, of a connection that looks like this now.
-    fn history(self, seen: &Seen) -> History {
+    fn history(self, now: u32, seen: &Seen) -> History {
         let since = seen
             .segments
             .filter(|_| self.flags.has(Flags::SEEN_ARRIVING));
+        let (longest_pause, flow) = match self.course {
+            Course::Bursts { longest_pause, .. } => (longest_pause.millis(), None),
+            Course::Frames(moved) => (0, Some(moved.flow(now))),
+        };
         History {
             since: since.map(|_| self.since.into()),
             pingpong: self.flags.pingpong(),
-            longest_pause: self.longest_pause.millis(),
-            flow: None,
+            longest_pause,
+            flow,
         }
     }
 }
@@ -320,6 +358,7 @@ fn low(value: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::verdict::Last;
 
     fn seen(received: u64, sent: u64, acks_sent: u16, ages: (u32, u32, u32)) -> Seen {
         let ages = Some(Ages {
@@ -346,6 +385,7 @@ mod tests {
     struct Lab {
         memory: Memory,
         start: Instant,
+        rule: Rule,
     }
 
     impl Lab {
@@ -354,14 +394,18 @@ mod tests {
             Self {
                 memory: Memory::new(start),
                 start,
+                rule: Rule::Requests,
             }
         }
 
         fn look(&mut self, at: u64, cookie: u64, seen: &Seen) -> Noted {
             self.memory.begin();
-            let noted = self
-                .memory
-                .note(self.start + Duration::from_millis(at), cookie, seen);
+            let noted = self.memory.note(
+                self.start + Duration::from_millis(at),
+                cookie,
+                seen,
+                self.rule,
+            );
             self.memory.end();
             noted
         }
@@ -484,6 +528,38 @@ mod tests {
         let answering = noted(&mut lab, Verdict::Busy(Why::Answering));
         // Kept in steps, rounded up: an answer is waited for rather longer than shorter.
         assert_eq!(answering.history.longest_pause, 5008);
+    }
+
+    #[test]
+    fn what_moves_on_http2_is_told_from_the_first_look_that_knows_of_it() {
+        let mut lab = Lab::new();
+        lab.look(0, 1, &seen(100, 100, 0, (900, 800, 800)));
+        lab.rule = Rule::Http2;
+        // A request; but what came before its port was known is no history of frames.
+        let flow = lab
+            .look(50, 1, &seen(400, 100, 0, (20, 850, 20)))
+            .history
+            .flow;
+        assert_eq!(flow.map(|flow| flow.last), Some(Last::Unknown));
+        let flow = lab
+            .look(100, 1, &seen(700, 100, 0, (30, 900, 30)))
+            .history
+            .flow;
+        assert_eq!(
+            flow.map(|flow| (flow.last, flow.quiet)),
+            Some((Last::Asked, 30))
+        );
+        // A ping moves nothing.
+        let flow = lab.look(200, 1, &seen(717, 117, 0, (5, 5, 5))).history.flow;
+        assert_eq!(
+            flow.map(|flow| (flow.last, flow.quiet, flow.controls)),
+            Some((Last::Asked, 130, 17))
+        );
+    }
+
+    #[test]
+    fn a_connection_takes_28_bytes_whatever_it_speaks() {
+        assert_eq!(size_of::<Entry>(), 28);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 pub mod arrivals;
 pub mod checkers;
 pub mod closed;
-pub mod flows;
+mod flows;
 pub mod listeners;
 pub mod locals;
 pub mod memory;

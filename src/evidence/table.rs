@@ -8,13 +8,52 @@
 pub(super) struct Table<V> {
     cookies: Vec<Cookie>,
     values: Vec<V>,
-    touched: Vec<bool>,
     /// Where a value is, at the place that its cookie's hash names, or in the next free one after it.
     index: Vec<u32>,
 }
 
-/// The low 48 bits, which a host that opens 100 000 sockets a second uses up in 89 years.
-type Cookie = [u8; 6];
+/// The low 47 bits, which a host that opens 100 000 sockets a second uses up in 44 years; and whether its value was touched in this
+/// round.
+#[derive(Clone, Copy, Debug)]
+struct Cookie([u8; 6]);
+
+impl Cookie {
+    const TOUCHED: u8 = 1 << 7;
+
+    /// Touched.
+    fn of(cookie: u64) -> Self {
+        let [_, _, mut low @ ..] = cookie.to_be_bytes();
+        low[0] |= Self::TOUCHED;
+        Self(low)
+    }
+
+    fn touch(&mut self, touched: bool) {
+        if touched {
+            self.0[0] |= Self::TOUCHED;
+        } else {
+            self.0[0] &= !Self::TOUCHED;
+        }
+    }
+
+    fn is_touched(self) -> bool {
+        self.0[0] & Self::TOUCHED != 0
+    }
+
+    fn is(mut self, mut other: Self) -> bool {
+        self.touch(true);
+        other.touch(true);
+        self.0 == other.0
+    }
+
+    /// Cookies are counted up: multiples of the golden ratio then lie far apart (Fibonacci hashing), but for their low bits.
+    fn hash(mut self) -> usize {
+        self.touch(false);
+        let [a, b, c, d, e, f] = self.0;
+        let cookie = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let [high @ .., _, _, _, _] = cookie.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+        usize::try_from(u32::from_be_bytes(high)).unwrap_or_default()
+    }
+}
 
 const FREE: u32 = u32::MAX;
 /// Places of the smallest index: a power of two.
@@ -22,14 +61,13 @@ const FEWEST: usize = 16;
 /// Room is made for so many values at least.
 const STEP: usize = 256;
 /// And for one part in this many of those that are there.
-const STEP_SHARE: usize = 32;
+const STEP_SHARE: usize = 64;
 
 impl<V: Copy> Table<V> {
     pub(super) fn new() -> Self {
         Self {
             cookies: Vec::new(),
             values: Vec::new(),
-            touched: Vec::new(),
             index: vec![FREE; FEWEST],
         }
     }
@@ -39,33 +77,31 @@ impl<V: Copy> Table<V> {
     }
 
     pub(super) fn get(&self, cookie: u64) -> Option<&V> {
-        self.values.get(self.find(key(cookie)).ok()?)
+        self.values.get(self.find(Cookie::of(cookie)).ok()?)
     }
 
     pub(super) fn get_mut(&mut self, cookie: u64) -> Option<&mut V> {
-        let at = self.find(key(cookie)).ok()?;
+        let at = self.find(Cookie::of(cookie)).ok()?;
         self.values.get_mut(at)
     }
 
     /// The value, which is kept in this round.
     pub(super) fn touch(&mut self, cookie: u64) -> Option<&mut V> {
-        let at = self.find(key(cookie)).ok()?;
-        self.touched[at] = true;
+        let at = self.find(Cookie::of(cookie)).ok()?;
+        self.cookies[at].touch(true);
         self.values.get_mut(at)
     }
 
     /// Adds the value of a cookie that has none, and touches it.
     pub(super) fn insert(&mut self, cookie: u64, value: V) {
-        let cookie = key(cookie);
+        let cookie = Cookie::of(cookie);
         if self.len() == self.values.capacity() {
             let more = STEP.max(self.len() / STEP_SHARE);
             self.cookies.reserve_exact(more);
             self.values.reserve_exact(more);
-            self.touched.reserve_exact(more);
         }
         self.cookies.push(cookie);
         self.values.push(value);
-        self.touched.push(true);
         // Seven of eight places are taken at most: a search must come upon a free one.
         if self.len() > self.index.len() / 8 * 7 {
             self.build_index(self.index.len() * 2);
@@ -76,7 +112,9 @@ impl<V: Copy> Table<V> {
 
     /// Begins a round.
     pub(super) fn begin(&mut self) {
-        self.touched.fill(false);
+        for cookie in &mut self.cookies {
+            cookie.touch(false);
+        }
     }
 
     /// Ends a round.
@@ -84,7 +122,7 @@ impl<V: Copy> Table<V> {
         let before = self.len();
         let mut kept = 0;
         for at in 0..before {
-            if self.touched[at] {
+            if self.cookies[at].is_touched() {
                 self.cookies[kept] = self.cookies[at];
                 self.values[kept] = self.values[at];
                 kept += 1;
@@ -92,8 +130,6 @@ impl<V: Copy> Table<V> {
         }
         self.cookies.truncate(kept);
         self.values.truncate(kept);
-        self.touched.truncate(kept);
-        self.touched.fill(true);
         if kept < before {
             self.build_index(self.index.len());
         }
@@ -112,10 +148,10 @@ impl<V: Copy> Table<V> {
 
     /// Where the value is, or the free place in the index where it would be found.
     fn find(&self, cookie: Cookie) -> Result<usize, usize> {
-        let mut slot = hash(cookie) % self.index.len();
+        let mut slot = cookie.hash() % self.index.len();
         loop {
             match usize::try_from(self.index[slot]) {
-                Ok(at) if self.cookies.get(at) == Some(&cookie) => return Ok(at),
+                Ok(at) if self.cookies.get(at).is_some_and(|one| one.is(cookie)) => return Ok(at),
                 _ if self.index[slot] == FREE => return Err(slot),
                 _ => slot = (slot + 1) % self.index.len(),
             }
@@ -123,22 +159,9 @@ impl<V: Copy> Table<V> {
     }
 }
 
-fn key(cookie: u64) -> Cookie {
-    let [_, _, low @ ..] = cookie.to_be_bytes();
-    low
-}
-
 fn place(at: usize) -> u32 {
     // Nobody has that many; one without a place is as one that was never seen.
     u32::try_from(at).unwrap_or(FREE)
-}
-
-/// Cookies are counted up: multiples of the golden ratio then lie far apart (Fibonacci hashing), but for their low bits.
-fn hash(cookie: Cookie) -> usize {
-    let [a, b, c, d, e, f] = cookie;
-    let cookie = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-    let [high @ .., _, _, _, _] = cookie.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
-    usize::try_from(u32::from_be_bytes(high)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use sockdiag::{Query, Row, Socket, SocketId, States, TcpState};
 use super::arrivals::Traffic;
 use super::checkers::Local;
 use super::closed;
-use super::flows::Flows;
 use super::listeners::{self, Found, Listener, LocalListener, Unit};
 use super::locals::Locals;
 use super::memory::Memory;
@@ -50,7 +49,6 @@ pub struct Watch {
     listeners: Vec<Listener>,
     locals: Locals,
     memory: Memory,
-    flows: Flows,
     witnesses: Vec<SocketId>,
 }
 
@@ -114,7 +112,6 @@ impl Watch {
             listeners: Vec::new(),
             locals: Locals::default(),
             memory: Memory::new(Instant::now()),
-            flows: Flows::new(Instant::now()),
             witnesses: Vec::new(),
         })
     }
@@ -231,7 +228,6 @@ impl Watch {
         let Self {
             socket,
             memory,
-            flows,
             listeners,
             terms,
             witnesses,
@@ -245,10 +241,7 @@ impl Watch {
                 return;
             };
             let seen = see(row);
-            let mut noted = memory.note(now, row.id.cookie(), &seen);
-            if terms[at].rule == Rule::Http2 {
-                noted.history.flow = Some(flows.note(now, row.id.cookie(), &seen));
-            }
+            let noted = memory.note(now, row.id.cookie(), &seen, terms[at].rule);
             let verdict = verdict_of(row, &seen, &noted.history, &terms[at]);
             memory.judged(row.id.cookie(), verdict);
             if matches!(verdict, Verdict::Busy(_)) {
@@ -291,11 +284,9 @@ impl Watch {
             ..Query::default()
         };
         self.memory.begin();
-        self.flows.begin();
         let Self {
             socket,
             memory,
-            flows,
             listeners,
             newcomers,
             polled,
@@ -324,10 +315,7 @@ impl Watch {
                     }
                     let seen = see(row);
                     let known = memory.knows(row.id.cookie());
-                    let mut noted = memory.note(now, row.id.cookie(), &seen);
-                    if terms[at].rule == Rule::Http2 {
-                        noted.history.flow = Some(flows.note(now, row.id.cookie(), &seen));
-                    }
+                    let noted = memory.note(now, row.id.cookie(), &seen, terms[at].rule);
                     newcomers.seen(now, row, &noted, known);
                     let verdict = verdict_of(row, &seen, &noted.history, &terms[at]);
                     memory.judged(row.id.cookie(), verdict);
@@ -364,7 +352,6 @@ impl Watch {
                 },
             )
             .context("look at the connections")?;
-        self.flows.end();
         self.break_ties(&mut walk)?;
         self.witnesses = walk.witnesses();
         self.look_at_locals(&mut walk, now)?;

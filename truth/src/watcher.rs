@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use drainctl::evidence::Rule;
-use drainctl::evidence::flows::Flows;
 use drainctl::evidence::memory::Memory;
 use drainctl::evidence::pingpong;
 use drainctl::evidence::sight::see;
@@ -27,7 +26,6 @@ pub(crate) struct Watcher {
     socket: Socket,
     book: Arc<Book>,
     memory: Memory,
-    flows: Flows,
     ports: Vec<u16>,
     terms: HashMap<u16, Terms>,
 }
@@ -46,7 +44,6 @@ impl Watcher {
             socket: Socket::open()?,
             book,
             memory: Memory::new(Instant::now()),
-            flows: Flows::new(Instant::now()),
             ports: terms.keys().copied().collect(),
             terms,
         })
@@ -60,27 +57,18 @@ impl Watcher {
         let mut first = Memory::new(now);
         first.begin();
         self.memory.begin();
-        self.flows.begin();
         let mut judged = Vec::with_capacity(rows.len());
         for row in &rows {
             let cookie = row.id.cookie();
-            let mut histories = [
-                first.note(now, cookie, &row.seen).history,
-                self.memory.note(now, cookie, &row.seen).history,
-            ];
-            let rule = self
-                .terms
-                .get(&row.id.local().port())
-                .map(|terms| terms.rule);
-            if rule == Some(Rule::Http2) {
-                histories[1].flow = Some(self.flows.note(now, cookie, &row.seen));
-            }
+            let terms = self.terms.get(&row.id.local().port());
+            let rule = terms.map(|terms| terms.rule).unwrap_or_default();
+            let histories = [&mut first, &mut self.memory]
+                .map(|memory| memory.note(now, cookie, &row.seen, rule).history);
             let verdicts = histories.map(|history| self.verdict(row, &history));
             self.memory.judged(cookie, verdicts[1]);
             judged.push((row, histories, verdicts));
         }
         self.memory.end();
-        self.flows.end();
         let mut modes: HashMap<_, _> = judged
             .iter()
             .filter(|(_, _, verdicts)| verdicts.iter().any(|verdict| verdict.is_undecided()))
