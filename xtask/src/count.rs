@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 
 /// How many tests ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Passed.
     pub(crate) passed: u64,
@@ -15,6 +15,8 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     /// Left out, with a line on standard error that says why.
     pub(crate) skipped: u64,
+    /// What said that it failed, in the words that it said it in.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Counts {
@@ -23,7 +25,7 @@ impl Counts {
         Self {
             passed: u64::from(passed),
             failed: u64::from(!passed),
-            skipped: 0,
+            ..Self::default()
         }
     }
 }
@@ -33,6 +35,7 @@ impl AddAssign for Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -92,11 +95,15 @@ fn hand_on(from: impl Read, mut to: impl Write) -> Result<Counts> {
     Ok(counts)
 }
 
-/// What one line says: libtest's summary, or one thing that was left out.
+/// What one line says: libtest's summary, one thing that was left out, or one that failed.
 fn counts_of(line: &str) -> Counts {
     let mut counts = Counts::default();
     if line.starts_with("SKIPPED ") {
         counts.skipped = 1;
+    }
+    let failed = line.starts_with("test ") && line.ends_with(" ... FAILED");
+    if failed || line.starts_with("BROKEN ") {
+        counts.failures.push(line.to_owned());
     }
     let Some((_, summary)) = line
         .strip_prefix("test result: ")
@@ -130,9 +137,18 @@ mod tests {
             Counts {
                 passed: 3,
                 failed: 1,
-                skipped: 2
+                skipped: 2,
+                failures: vec![],
             }
         );
+    }
+
+    #[test]
+    fn what_fails_is_named() {
+        let named = |line| counts_of(line).failures;
+        assert_eq!(named("test a::b ... FAILED"), ["test a::b ... FAILED"]);
+        assert_eq!(named("BROKEN one row"), ["BROKEN one row"]);
+        assert!(named("test a::b ... ok").is_empty());
     }
 
     #[test]

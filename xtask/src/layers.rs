@@ -155,11 +155,17 @@ fn layer(layer: Layer, run: impl FnOnce() -> Result<Counts>) -> Counts {
         .map_or_else(String::new, |value| value.get_name().to_owned());
     eprintln!("\n== {name} ==");
     let began = Instant::now();
-    let counts = run().unwrap_or_else(|error| {
+    let mut counts = run().unwrap_or_else(|error| {
         eprintln!("{error:#}");
         Counts::of(false)
     });
     eprintln!("== {name}: {counts}, {} s ==", began.elapsed().as_secs());
+    if counts.failed > 0 && counts.failures.is_empty() {
+        counts.failures.push("see there".to_owned());
+    }
+    for failure in &mut counts.failures {
+        *failure = format!("{name}: {failure}");
+    }
     counts
 }
 

@@ -55,6 +55,9 @@ fn main() -> ExitCode {
     if counts.passed + counts.failed == 0 {
         eprintln!("nothing ran");
     }
+    for failure in &counts.failures {
+        println!("FAILED {failure}");
+    }
     println!("{counts}");
     let good = counts.failed == 0 && counts.passed > 0 && !(strict && counts.skipped > 0);
     if good {
