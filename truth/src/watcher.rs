@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use drainctl::evidence::Rule;
 use drainctl::evidence::memory::Memory;
 use drainctl::evidence::pingpong;
 use drainctl::evidence::sight::see;
