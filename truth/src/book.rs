@@ -24,10 +24,15 @@ impl Truth {
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The last byte of the answer was handed to the kernel.
-    pub(crate) fn answered(&self) {
+    /// The handshake is over, which may come long after the connection was accepted: until then bytes move, and belong to no request.
+    pub(crate) fn ready(&self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.answered.store(now, Ordering::SeqCst);
+    }
+
+    /// The last byte of the answer was handed to the kernel.
+    pub(crate) fn answered(&self) {
+        self.ready();
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -46,7 +51,7 @@ impl Truth {
         *locked(&self.plan)
     }
 
-    /// At `now`, since the last answer, or since the connection was accepted.
+    /// At `now`, since the last answer, or since the connection's handshake.
     pub(crate) fn idle_for(&self, now: Instant) -> Duration {
         let answered = Duration::from_millis(self.answered.load(Ordering::SeqCst));
         now.saturating_duration_since(self.began + answered)

@@ -71,6 +71,7 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, book: &Boo
 
 async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, open: &Open) -> Result<()> {
     let mut connection = h2::server::handshake(stream).await?;
+    open.truth.ready();
     while let Some(next) = connection.accept().await {
         let (request, respond) = next?;
         let one = open.begin();

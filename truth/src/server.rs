@@ -127,6 +127,7 @@ fn requests(
     let (session, early) = match config {
         Some(config) => {
             let (session, early) = tls::accept(&mut stream, config)?;
+            truth.ready();
             (Some(Box::new(session)), early.into())
         }
         None => (None, VecDeque::new()),

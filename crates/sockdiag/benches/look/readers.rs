@@ -15,6 +15,7 @@ const LOOKS: usize = 5;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
+    Floor,
     Bare,
     Dump,
     BarePort,
@@ -26,7 +27,8 @@ pub(crate) enum Reader {
 }
 
 impl Reader {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Floor,
         Self::Bare,
         Self::Dump,
         Self::BarePort,
@@ -39,6 +41,7 @@ impl Reader {
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Floor => "floor",
             Self::Bare => "bare",
             Self::Dump => "dump",
             Self::BarePort => "bare-port",
@@ -52,6 +55,7 @@ impl Reader {
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
+            Self::Floor => "bare receive loop, no tcp_info asked for",
             Self::Bare => "bare receive loop, nothing parsed",
             Self::Dump => "sockdiag, all sockets, evidence read",
             Self::BarePort => "bare receive loop, ours by port",
@@ -112,6 +116,7 @@ pub(crate) fn read(name: &str, cgroup: u64) -> Result<()> {
         ..all
     };
     let look = match reader.ok_or("unknown reader")? {
+        Reader::Floor => best_of(bare_loop(Query { info: false, ..all })?)?,
         Reader::Bare => best_of(bare_loop(all)?)?,
         Reader::Dump => best_of(dump(all)?)?,
         Reader::BarePort => best_of(bare_loop(ours)?)?,
