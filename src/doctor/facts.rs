@@ -180,9 +180,11 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
             outside: survey.outside.clone(),
             supervisors: survey.supervisors.clone(),
             agent: survey.agent.clone(),
-            units: pid1.shown.take(),
+            units: survey.units.clone(),
             ..Facts::default()
         };
+        // Of these more is known.
+        facts.units.extend(pid1.shown.take());
         match install::plan(&request, &survey) {
             Ok(plan) => {
                 facts.changed = plan.steps.iter().filter_map(changed).collect();
@@ -232,13 +234,13 @@ impl Pid1 for Ahead<'_> {
         units: &[String],
         properties: &[&str],
     ) -> Result<Vec<BTreeMap<String, String>>, systemd::Error> {
-        let ends = limits::ENDS.map(str::to_owned);
+        let mut known = self.shown.borrow_mut();
+        let ends = limits::ENDS.iter().map(|end| (*end).to_owned());
+        let also: Vec<String> = ends.filter(|end| !known.contains_key(end)).collect();
         let properties = [properties, &PROPERTIES].concat();
-        let mut shown = Systemctl.show(&[units, &ends].concat(), &properties)?;
-        let names = units.iter().chain(&ends).cloned();
-        self.shown
-            .borrow_mut()
-            .extend(names.zip(shown.iter().cloned()));
+        let mut shown = Systemctl.show(&[units, &also].concat(), &properties)?;
+        let names = units.iter().chain(&also).cloned();
+        known.extend(names.zip(shown.iter().cloned()));
         shown.truncate(units.len());
         Ok(shown)
     }

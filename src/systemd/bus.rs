@@ -9,10 +9,10 @@ use super::Error;
 use super::view::{Job, Snapshot, UnitState};
 use crate::world::Deadline;
 
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-const ROOT_PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+pub(super) const ROOT_PATH: &str = "/org/freedesktop/systemd1";
 
 /// Asks in a thread of its own, which is left behind when it is late: a connect to a stuck bus can't be cancelled.
 pub(super) fn snapshot(units: &[String], deadline: Deadline) -> Result<Snapshot, Error> {
@@ -42,8 +42,8 @@ pub(super) fn within<T: Send + 'static>(
         .map_err(|_| Error::BusTimedOut)?
 }
 
-/// A unit as `ListUnitsByNames` tells it: name, description, load, active and sub state, followed unit, path, job.
-type Listed = (
+/// A unit as `ListUnits` and `ListUnitsByNames` tell it: name, description, load, active and sub state, followed unit, path, job.
+pub(super) type Listed = (
     String,
     String,
     String,
@@ -144,6 +144,19 @@ pub(super) async fn property<T>(
 where
     T: TryFrom<OwnedVariant, Error = zbus::Error>,
 {
+    Ok(T::try_from(
+        variant(bus, service, path, interface, name).await?,
+    )?)
+}
+
+/// The same, of any type.
+pub(super) async fn variant(
+    bus: &Connection,
+    service: &str,
+    path: &str,
+    interface: &str,
+    name: &str,
+) -> Result<OwnedVariant, Error> {
     let answer = bus
         .call_method(
             Some(service),
@@ -153,8 +166,7 @@ where
             &(interface, name),
         )
         .await?;
-    let value: OwnedVariant = answer.body().deserialize()?;
-    Ok(T::try_from(value)?)
+    Ok(answer.body().deserialize()?)
 }
 
 #[cfg(test)]

@@ -19,9 +19,11 @@ const BESIDE: &str =
 pub const BOOT: [&str; 2] = ["multi-user.target", "graphical.target"];
 
 /// The properties of every unit that are looked at.
-pub const PROPERTIES: [&str; 14] = [
+pub const PROPERTIES: [&str; 15] = [
     "Id",
+    "LoadState",
     "ActiveState",
+    "NeedDaemonReload",
     "After",
     "Conflicts",
     "ConflictedBy",
@@ -34,7 +36,6 @@ pub const PROPERTIES: [&str; 14] = [
     "BusName",
     "TriggeredBy",
     "Transient",
-    "FragmentPath",
 ];
 
 /// Services that take the network down with them when they stop.

@@ -1,4 +1,4 @@
-//! systemd: what PID 1 says of the host (`view`, asked over `bus` or `systemctl`), what it is told (`notify`).
+//! systemd: what PID 1 says of the host (`view`; asked over `bus` or `systemctl`, for every unit over `loaded`), what it is told (`notify`).
 
 mod bus;
 #[cfg(test)]
@@ -6,6 +6,7 @@ pub(crate) mod fake;
 pub mod find;
 pub mod hold;
 pub mod install;
+mod loaded;
 pub mod logind;
 pub mod notify;
 pub mod order;

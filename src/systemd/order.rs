@@ -23,7 +23,7 @@ pub const PROPERTIES: [&str; 9] = [
 ];
 
 /// What a shutdown conflicts with is what it stops.
-const ENDS: [&str; 2] = ["shutdown.target", "umount.target"];
+pub const ENDS: [&str; 2] = ["shutdown.target", "umount.target"];
 
 /// Whom the stop of a unit stops as well. The last one only maybe: at a shutdown systemd 252 does so, and 257 does not.
 const REACHES: [&str; 4] = ["ConsistsOf", "RequiredBy", "BoundBy", "PropagatesStopTo"];

@@ -1,6 +1,6 @@
 //! What an install depends on: the host as it is, looked at and not changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::find::{self, Found};
 use super::order::Units;
 use super::steps::Pid1;
 use super::uses::{self, Use};
-use super::{HOLD, HOLD_TIMER, HOOK, REJOIN, hold, units, view};
+use super::{Error, HOLD, HOLD_TIMER, HOOK, REJOIN, hold, units, view};
 use crate::config::{self, FoundPool, Settings};
 use crate::paper::{self, PAPER};
 use crate::receipts::STATE_DIR;
@@ -93,7 +93,8 @@ pub struct Facts {
     pub uses: Vec<Use>,
     /// Every unit that is loaded: properties of [`hold::PROPERTIES`].
     pub all: Units,
-    /// The units that the plan may name, by the name asked for: properties of [`PROPERTIES`].
+    /// The units that the plan may name, by the name asked for: properties of [`PROPERTIES`], or of [`hold::PROPERTIES`] where they are
+    /// held already and run.
     pub units: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -201,15 +202,10 @@ pub fn gather(
         .chain(supervisors.iter().map(|found| found.unit.clone()))
         .chain(agent.iter().map(|found| found.unit.clone()))
         .collect();
-    let orders = [HOOK, HOLD].map(units::order_path);
-    let texts = orders.iter().filter_map(|path| files.get(path));
-    let held = texts.flat_map(|text| units::entries(text));
-    let held = held.map(|held| held.unit);
-    names.extend(held.filter(|name| view::is_unit_name(name)));
     names.sort_unstable();
     names.dedup();
     let shown = pid1.show(&names, &PROPERTIES)?;
-    let units: Units = names.into_iter().zip(shown).collect();
+    let mut units: Units = names.into_iter().zip(shown).collect();
     let programs = supervisors.iter().map(|found| &found.unit);
     let programs = programs.chain(&loaded.settings.units).chain(&request.units);
     let groups = uses::groups(programs.map(|name| full_name(name)), &units);
@@ -222,6 +218,8 @@ pub fn gather(
             Vec::new()
         }
     };
+    let all = pid1.all(&hold::PROPERTIES)?;
+    units.extend(held(pid1, &files, &all, &units)?);
     Ok(Facts {
         settings: loaded.settings.clone(),
         configured: !loaded.sources.is_empty(),
@@ -237,9 +235,35 @@ pub fn gather(
         remarks,
         agent,
         uses,
-        all: pid1.all(&hold::PROPERTIES)?,
+        all,
         units,
     })
+}
+
+/// What our drop-ins name and is not `known`: of what runs, no more is asked than was of all. On a large host that is most of it.
+fn held(
+    pid1: &dyn Pid1,
+    files: &BTreeMap<String, String>,
+    all: &Units,
+    known: &Units,
+) -> Result<Units, Error> {
+    let orders = [HOOK, HOLD].map(units::order_path);
+    let texts = orders.iter().filter_map(|path| files.get(path));
+    let names: BTreeSet<String> = texts
+        .flat_map(|text| units::entries(text))
+        .map(|held| held.unit)
+        .filter(|name| view::is_unit_name(name) && !known.contains_key(name))
+        .collect();
+    let (run, rest): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| all.contains_key(name));
+    let run = run.into_iter();
+    let mut found: Units = run
+        .filter_map(|name| all.get(&name).cloned().map(|unit| (name, unit)))
+        .collect();
+    if !rest.is_empty() {
+        let shown = pid1.show(&rest, &PROPERTIES)?;
+        found.extend(rest.into_iter().zip(shown));
+    }
+    Ok(found)
 }
 
 /// What an earlier run put on the host.
