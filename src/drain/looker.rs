@@ -9,7 +9,7 @@ use super::machine::Depth;
 use super::target::{Programs, watched};
 use crate::config::{PoolSpec, ProbeSpec, Settings, SettleSettings, WatchSettings};
 use crate::evidence::arrivals::Origin;
-use crate::evidence::probe::Kept;
+use crate::evidence::probe::{Beside, Kept};
 use crate::evidence::{Glance, Listener, LocalListener, Poller, Role, Watch};
 use crate::probes::Asked;
 use crate::receipts::TargetMark;
@@ -119,6 +119,8 @@ struct Eye {
     failed: Option<Watch>,
     told: bool,
     asked: Asked,
+    /// What is asked of ports that nobody has asked before.
+    beside: Beside,
     /// At the last look nothing but the probes held the drain.
     counting: bool,
     /// Those who poll, and what was said of them.
@@ -136,6 +138,7 @@ impl Eye {
     fn new(looker: Looker, programs: Programs) -> Self {
         Self {
             asked: Asked::new(&looker.root, &looker.probes),
+            beside: Beside::default(),
             counting: false,
             looker,
             programs,
@@ -219,6 +222,14 @@ impl Eye {
             let pause = REDISCOVER.max(began.elapsed() * REDISCOVER_SHARE);
             *rediscover = Instant::now() + pause;
         }
+        for (listener, spoken) in self.beside.heard() {
+            watch.hear(&listener, spoken);
+        }
+        let settings = &self.looker.settings;
+        let unset = |one: &&Listener| !settings.ports.contains_key(&one.local.port());
+        let listeners = watch.listeners().iter().filter(unset);
+        let ends = self.beside.ask(listeners, watch.kept());
+        watch.add_own_ends(ends);
         let glance = watch.look(depth)?;
         if let Glance::Whole(_, traffic, _) = &glance {
             for text in self.news_of(&traffic.pollers) {

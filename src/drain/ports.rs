@@ -1,4 +1,4 @@
-//! What is spoken on the target's ports: found out at `install` and `doctor`, so that a drain knows.
+//! What is spoken on the target's ports: found out at `install` and `doctor`, so that a drain knows from its first look on.
 
 use std::time::{Duration, Instant};
 

@@ -74,6 +74,7 @@ pub fn find(
             found.push(Listener {
                 local,
                 program: program(&holders, inode, unit, name),
+                process: None,
                 role: Role::Closed,
             });
         }
@@ -153,6 +154,7 @@ c,_=s.accept(); s.close(); print(flush=True); c.recv(9); c.recv(9)";
         let listener = Listener {
             local: SocketAddr::from(([127, 0, 0, 1], port)),
             program: "web.service".to_owned(),
+            process: None,
             role: Role::Closed,
         };
         let mut kept = Kept::default();

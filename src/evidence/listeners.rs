@@ -66,6 +66,9 @@ pub struct Listener {
     pub local: SocketAddr,
     /// The program that listens, for people.
     pub program: String,
+    /// By which process, as none will be called ever again: the boot, and when the youngest of those that hold the socket was started. A
+    /// program that reads its config anew without a new process keeps it.
+    pub process: Option<String>,
     /// Why it is watched.
     pub role: Role,
 }
@@ -155,9 +158,12 @@ pub fn find(
             .and_then(|id| groups.get(&id).copied())
             .or_else(|| first_unit(&holders, inode));
         let Some(unit) = unit else { continue };
+        let pids = holders.get(&inode).into_iter().flat_map(BTreeMap::keys);
+        let pids = pids.copied();
         let listener = Listener {
             local,
             program: program(&holders, inode, unit, name),
+            process: incarnation(root, pids),
             role: Role::Own,
         };
         if !found.listeners.contains(&listener) {
@@ -200,6 +206,14 @@ pub(super) fn program(
     let program = named.or(first).unwrap_or_else(|| unit.name.clone());
     // A process may call itself anything.
     one_line(&program, MOST_NAME)
+}
+
+/// See [`Listener::process`]; none where it can't be told.
+pub(super) fn incarnation(root: &Root, pids: impl IntoIterator<Item = u32>) -> Option<String> {
+    let started = |pid| proc::started(root, pid).ok().flatten();
+    let youngest = pids.into_iter().filter_map(started).max()?;
+    let boot = root.read("/proc/sys/kernel/random/boot_id", 64).ok()?;
+    Some(format!("{}:{youngest}", boot.trim()))
 }
 
 /// Who holds which of the sockets `wanted`: processes of the units, in the order of their ids.

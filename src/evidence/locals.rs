@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use sockdiag::{Query, Socket, States, TcpState, UnixKind};
 
-use super::listeners::{Listener, LocalListener, MOST_NAME, Role};
+use super::listeners::{Listener, LocalListener, MOST_NAME, Role, incarnation};
 use super::verdict::{Verdict, Why};
 use crate::drain::event::{End, Held};
 use crate::text::one_line;
@@ -233,6 +233,7 @@ impl Locals {
             fronts.extend(listens.map(|local| Listener {
                 local: *local,
                 program: program.clone(),
+                process: incarnation(root, [pid]),
                 role: Role::Front,
             }));
             let label = format!("{program} {pid}");

@@ -23,6 +23,8 @@ pub(super) struct Newcomers {
     /// None where the kernel does not tell of sockets that are gone: connections between two looks stay unseen.
     ends: Option<Ends>,
     ignore: Vec<Ignore>,
+    /// The ends of our own probes.
+    own: HashSet<SocketAddr>,
     arrivals: Arrivals,
     /// The control groups of the local checkers.
     checkers: Vec<u64>,
@@ -44,6 +46,7 @@ impl Newcomers {
             // The looks themselves are worth more than what falls between them.
             ends: Ends::open().ok(),
             ignore,
+            own: HashSet::new(),
             arrivals: Arrivals::new(limits),
             checkers: Vec::new(),
             proxies: false,
@@ -58,6 +61,16 @@ impl Newcomers {
     pub(super) fn tell_apart(&mut self, local: &Local, watched: impl Fn(&SocketAddr) -> bool) {
         self.checkers.clone_from(&local.checkers);
         self.proxies = local.has_unwatched_proxies(watched);
+    }
+
+    /// What comes from these ends is ours, and nobody's request.
+    pub(super) fn add_own(&mut self, ends: impl IntoIterator<Item = SocketAddr>) {
+        self.own.extend(ends);
+    }
+
+    /// The ends that are ours.
+    pub(super) fn own(&self) -> &HashSet<SocketAddr> {
+        &self.own
     }
 
     /// The control groups of the local checkers.
@@ -222,9 +235,8 @@ impl Newcomers {
     }
 
     fn ignores(&self, local: SocketAddr, peer: SocketAddr) -> bool {
-        self.ignore
-            .iter()
-            .any(|ignore| ignore.covers(peer.ip(), local.port()))
+        let ignored = |ignore: &Ignore| ignore.covers(peer.ip(), local.port());
+        self.own.contains(&peer) || self.ignore.iter().any(ignored)
     }
 }
 

@@ -152,6 +152,9 @@ impl Watch {
 
     /// Watches what `before` watched, whose look failed: a listener that was closed since is found by nobody again.
     pub fn take_over(&mut self, before: &Self) {
+        self.kept.clone_from(&before.kept);
+        self.newcomers
+            .add_own(before.newcomers.own().iter().copied());
         self.add(before.listeners.iter().cloned());
         self.locals.add(before.locals.listeners().to_vec());
     }
@@ -164,6 +167,32 @@ impl Watch {
                 let port = listener.local.port();
                 self.terms.push(terms(&self.settings, port, spoken));
                 self.listeners.push(listener);
+            }
+        }
+    }
+
+    /// What is known of the target's ports.
+    #[must_use]
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// From now on what comes from these ends is ours: nobody's request, and nothing that arrives.
+    pub fn add_own_ends(&mut self, ends: impl IntoIterator<Item = SocketAddr>) {
+        self.newcomers.add_own(ends);
+    }
+
+    /// What is spoken on a port, heard while it is watched: from now on its connections are judged by that.
+    pub fn hear(&mut self, heard: &Listener, spoken: Spoken) {
+        self.kept.put(heard, spoken);
+        for (listener, known) in self.listeners.iter().zip(&mut self.terms) {
+            let port = listener.local.port();
+            if port == heard.local.port() && listener.program == heard.program {
+                let streams_over = known.streams_over;
+                *known = Terms {
+                    streams_over,
+                    ..terms(&self.settings, port, spoken)
+                };
             }
         }
     }
@@ -305,7 +334,7 @@ impl Watch {
                     else {
                         return;
                     };
-                    if checks.contains(&peer) {
+                    if checks.contains(&peer) || newcomers.own().contains(&peer) {
                         newcomers.check(row);
                         return;
                     }

@@ -401,6 +401,7 @@ pub(super) fn spoken(facts: &mut Facts, spoken: Spoken) {
     let listener = Listener {
         local: "0.0.0.0:8443".parse().unwrap(),
         program: "web:api".to_owned(),
+        process: None,
         role: Role::Own,
     };
     facts.ports = vec![(listener, spoken)];

@@ -1,7 +1,6 @@
 //! Whether a server takes X25519MLKEM768, the post-quantum key exchange that browsers offer: its handshake is 1 088 bytes longer with it.
 
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::crypto::ring::{default_provider, kx_group::X25519};
@@ -9,6 +8,7 @@ use rustls::crypto::{ActiveKeyExchange, CryptoProvider, SharedSecret, SupportedK
 use rustls::version::TLS13;
 use rustls::{ClientConfig, NamedGroup};
 
+use super::door::Door;
 use super::shake::{self, ALERT, PATIENCE};
 use crate::world::Deadline;
 
@@ -16,7 +16,7 @@ use crate::world::Deadline;
 const ENCAPSULATION_KEY: usize = 1184;
 
 /// Offers nothing else. Only a refusal says no: whoever answers otherwise, or not in time, may take it.
-pub(super) fn is_taken(address: SocketAddr, deadline: Deadline) -> bool {
+pub(super) fn is_taken(door: &Door, deadline: Deadline) -> bool {
     let provider = Arc::new(CryptoProvider {
         kx_groups: vec![&Hybrid],
         ..default_provider()
@@ -26,7 +26,7 @@ pub(super) fn is_taken(address: SocketAddr, deadline: Deadline) -> bool {
         .map(|builder| shake::unverified(builder, provider).with_no_client_auth());
     let Ok((mut stream, mut connection)) = config
         .map_err(|_| ())
-        .and_then(|config| shake::connect(address, Arc::new(config), deadline).ok_or(()))
+        .and_then(|config| shake::connect(door, Arc::new(config), deadline).ok_or(()))
     else {
         return true;
     };

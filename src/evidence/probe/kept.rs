@@ -30,6 +30,9 @@ pub struct Port {
     pub port: u16,
     /// The program that listens.
     pub program: String,
+    /// And its process, as [`Listener::process`] has it.
+    #[serde(default)]
+    pub process: Option<String>,
     /// When it was probed.
     pub probed: Timestamp,
     /// What is spoken there.
@@ -79,10 +82,13 @@ impl Kept {
         one.local.port() == other.local.port() && one.program == other.program
     }
 
-    /// Whether it is known what is spoken on a listener's port, from a probe no longer ago than `age`.
+    /// Whether it is known what is spoken on a listener's port, from a probe no longer ago than `age`, of the process that listens now: a
+    /// program that was started anew may be another version of it, or have another config.
     pub(super) fn is_fresh(&self, listener: &Listener, age: Duration) -> bool {
         let old = |port: &Port| Timestamp::now().duration_since(port.probed).unsigned_abs() > age;
-        self.find(listener).is_some_and(|port| !old(port))
+        let other = |port: &Port| listener.process.is_some() && listener.process != port.process;
+        self.find(listener)
+            .is_some_and(|port| !old(port) && !other(port))
     }
 
     /// Notes what is spoken on a listener's port; whatever else was known of that port is forgotten. `false` where nothing changed: what
@@ -97,6 +103,7 @@ impl Kept {
         self.ports.push(Port {
             port: number,
             program: listener.program.clone(),
+            process: listener.process.clone(),
             probed: Timestamp::now(),
             spoken,
         });

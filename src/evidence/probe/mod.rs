@@ -1,5 +1,8 @@
-//! Finds out what is spoken on the target's ports. Runs at `install` and `doctor`, never while a drain runs: what it found is kept.
+//! Finds out what is spoken on the target's ports. Runs at `install` and `doctor`, and what it found is kept; a drain asks where that is none
+//! or old, beside its looks, and waits for no answer.
 
+mod beside;
+mod door;
 mod hybrid;
 mod kept;
 mod plain;
@@ -9,11 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc;
 use std::time::Duration;
 
+pub use beside::Beside;
 pub use kept::{Kept, PROBED_AGAIN, Port};
 
 use super::Listener;
 use super::spoken::{Handshake, Spoken, Transport};
 use crate::world::{Deadline, Root};
+use door::Door;
 use shake::{Offer, Shake};
 
 /// One port has this long.
@@ -25,28 +30,34 @@ const MOST: usize = 64;
 /// resumes its session, the hello of one with post-quantum keys alone; without TLS, the preface of HTTP/2. [`Transport::Unknown`] where nobody answered in time.
 #[must_use]
 pub fn probe(address: SocketAddr, deadline: Deadline) -> Spoken {
-    let address = reachable(address);
+    ask(&Door::open(reachable(address)), deadline)
+}
+
+fn ask(door: &Door, deadline: Deadline) -> Spoken {
     let both = Offer::new(&[b"h2", b"http/1.1"]);
-    match both.shake(address, deadline) {
-        Shake::Done(first) => over_tls(address, &both, &first, deadline),
-        Shake::Refused | Shake::Silent => Spoken::default(),
-        Shake::Plain { http1 } => without_tls(address, http1, deadline),
+    match both.shake(door, deadline) {
+        Shake::Done(first) => over_tls(door, &both, &first, deadline),
+        Shake::Refused | Shake::Silent | Shake::Unreached => Spoken::default(),
+        Shake::Plain { http1 } => without_tls(door, http1, deadline),
     }
 }
 
-fn over_tls(address: SocketAddr, both: &Offer, first: &shake::Done, deadline: Deadline) -> Spoken {
+fn over_tls(door: &Door, both: &Offer, first: &shake::Done, deadline: Deadline) -> Spoken {
     let older = Offer::new(&[b"http/1.1"]);
     let (offer, full, http1) = if first.http2 {
-        match older.shake(address, deadline) {
+        match older.shake(door, deadline) {
             // Its handshake is not followed by the frames with which HTTP/2 begins.
             Shake::Done(done) => (&older, done, true),
+            // The port was closed meanwhile, or refused by a firewall: that says nothing of the server.
+            Shake::Unreached => return Spoken::default(),
             _ => (both, *first, false),
         }
     } else {
         (both, *first, true)
     };
-    let resumed = match offer.shake(address, deadline) {
+    let resumed = match offer.shake(door, deadline) {
         Shake::Done(done) if done.resumed => Some(done),
+        Shake::Unreached => return Spoken::default(),
         _ => None,
     };
     Spoken {
@@ -54,7 +65,7 @@ fn over_tls(address: SocketAddr, both: &Offer, first: &shake::Done, deadline: De
             newer: full.newer,
             asks_certificate: full.asks_certificate,
             early_data: resumed.is_some_and(|done| done.early_data),
-            hybrid_keys: full.newer && hybrid::is_taken(address, deadline),
+            hybrid_keys: full.newer && hybrid::is_taken(door, deadline),
             full: full.flight,
             resumed: resumed.map(|done| done.flight),
         }),
@@ -64,8 +75,10 @@ fn over_tls(address: SocketAddr, both: &Offer, first: &shake::Done, deadline: De
     }
 }
 
-fn without_tls(address: SocketAddr, http1: bool, deadline: Deadline) -> Spoken {
-    let greeting = plain::preface(address, deadline);
+fn without_tls(door: &Door, http1: bool, deadline: Deadline) -> Spoken {
+    let Ok(greeting) = plain::preface(door, deadline) else {
+        return Spoken::default();
+    };
     let http2 = greeting.is_some();
     Spoken {
         transport: Transport::Plain,

@@ -1,8 +1,9 @@
 //! What a port without TLS answers to the preface of HTTP/2.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 
+use super::door::Door;
 use super::shake::{MOST_BYTES, PATIENCE, QUIET};
 use crate::world::Deadline;
 
@@ -12,11 +13,17 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const SETTINGS: (usize, u8) = (3, 4);
 
 /// The bytes that a server of HTTP/2 greets with: SETTINGS, and what it says to ours. None where another protocol is spoken.
-pub(super) fn preface(address: SocketAddr, deadline: Deadline) -> Option<u32> {
-    let limit = deadline.within(PATIENCE).left();
+///
+/// # Errors
+/// It can't be reached.
+pub(super) fn preface(door: &Door, deadline: Deadline) -> io::Result<Option<u32>> {
+    let stream = door.connect(deadline)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(greeting(stream))
+}
+
+fn greeting(mut stream: TcpStream) -> Option<u32> {
     let mut head = [0; 9];
-    let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
-    stream.set_read_timeout(Some(limit)).ok()?;
     stream.write_all(PREFACE).ok()?;
     stream.read_exact(&mut head).ok()?;
     let (at, kind) = SETTINGS;

@@ -1,7 +1,7 @@
 //! One TLS handshake with a server on this host, and what it sent in it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use rustls::{
 };
 use sockdiag::{Socket, SocketId};
 
+use super::door::Door;
 use crate::evidence::spoken::Flight;
 use crate::world::Deadline;
 
@@ -45,6 +46,8 @@ pub(super) enum Shake {
     },
     /// Nobody answered in time.
     Silent,
+    /// There was no connection.
+    Unreached,
 }
 
 /// A handshake that succeeded, as far as the server's part goes.
@@ -85,13 +88,12 @@ impl Offer {
         Self { config, asked }
     }
 
-    pub(super) fn shake(&self, address: SocketAddr, deadline: Deadline) -> Shake {
+    pub(super) fn shake(&self, door: &Door, deadline: Deadline) -> Shake {
         self.asked.0.store(false, Ordering::Relaxed);
         let config = self.config.clone();
-        let Some((stream, connection)) =
-            config.and_then(|config| connect(address, config, deadline))
+        let Some((stream, connection)) = config.and_then(|config| connect(door, config, deadline))
         else {
-            return Shake::Silent;
+            return Shake::Unreached;
         };
         let mut talk = Talk {
             stream,
@@ -137,13 +139,13 @@ impl Offer {
 
 /// A connection, and TLS over it, of which not a byte was sent.
 pub(super) fn connect(
-    address: SocketAddr,
+    door: &Door,
     config: Arc<ClientConfig>,
     deadline: Deadline,
 ) -> Option<(TcpStream, ClientConnection)> {
     // By address, so that no server name is sent: balancers send none either, unless told to.
-    let connection = ClientConnection::new(config, ServerName::from(address.ip())).ok()?;
-    let stream = TcpStream::connect_timeout(&address, deadline.within(PATIENCE).left()).ok()?;
+    let connection = ClientConnection::new(config, ServerName::from(door.to().ip())).ok()?;
+    let stream = door.connect(deadline).ok()?;
     Some((stream, connection))
 }
 

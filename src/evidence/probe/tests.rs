@@ -85,15 +85,24 @@ fn a_server_that_takes_requests_with_the_hello_is_known() {
 fn a_server_that_refuses_post_quantum_keys_is_known_and_only_that() {
     let address = tls(2, &[]);
     assert!(!handshake(found(address)).hybrid_keys);
-    assert!(!hybrid::is_taken(address, Deadline::after(PATIENCE)));
+    assert!(!hybrid::is_taken(
+        &Door::open(address),
+        Deadline::after(PATIENCE)
+    ));
     let answers = serve(|mut stream| {
         let mut hello = [0; 5];
         let _ = stream.read_exact(&mut hello);
         let _ = stream.write_all(&[22, 3, 3]);
         let _ = stream.read(&mut [0; 2000]);
     });
-    assert!(hybrid::is_taken(answers, Deadline::after(PATIENCE)));
-    assert!(hybrid::is_taken(serve(drop), Deadline::after(PATIENCE)));
+    assert!(hybrid::is_taken(
+        &Door::open(answers),
+        Deadline::after(PATIENCE)
+    ));
+    assert!(hybrid::is_taken(
+        &Door::open(serve(drop)),
+        Deadline::after(PATIENCE)
+    ));
 }
 
 #[test]
@@ -149,6 +158,7 @@ fn who_does_not_answer_is_not_known_and_nothing_is_kept() {
     let silent = Listener {
         local,
         program,
+        process: None,
         role,
     };
     let kept = refresh(&root, &[silent], Duration::MAX).unwrap();
@@ -166,6 +176,7 @@ fn what_is_kept_counts_for_the_same_program_only() {
     let web = Listener {
         local,
         program,
+        process: None,
         role,
     };
     refresh(&root, &[web.clone(), web.clone()], Duration::MAX).unwrap();
@@ -187,6 +198,7 @@ fn what_is_found_again_changes_nothing_and_another_server_does() {
     let at = |local| Listener {
         local,
         program: "web".to_owned(),
+        process: None,
         role: Role::Own,
     };
     let file = || root.read("/var/lib/drainctl/ports.json", 10_000).unwrap();
@@ -202,4 +214,55 @@ fn what_is_found_again_changes_nothing_and_another_server_does() {
     let other = found(tls(2, &[]));
     assert!(kept.put(&at(both), other));
     assert_eq!(kept.of(&at(both)), other);
+}
+
+#[test]
+fn a_program_that_was_started_anew_is_asked_again() {
+    let listener = |process: Option<&str>| Listener {
+        local: "127.0.0.1:8080".parse().unwrap(),
+        program: "web".to_owned(),
+        process: process.map(str::to_owned),
+        role: Role::Own,
+    };
+    let (before, now) = (listener(Some("boot:7")), listener(Some("boot:9")));
+    let mut kept = Kept::default();
+    kept.put(&before, Spoken::PLAIN);
+    let fresh = |kept: &Kept, one: &Listener| kept.is_fresh(one, Duration::MAX);
+    assert!(fresh(&kept, &before));
+    assert!(!fresh(&kept, &now));
+    assert!(
+        fresh(&kept, &listener(None)),
+        "who can't be told is the same"
+    );
+    assert_eq!(kept.of(&now), Spoken::PLAIN, "until it has answered");
+    assert!(kept.put(&now, Spoken::PLAIN));
+    assert!(fresh(&kept, &now) && !fresh(&kept, &before));
+}
+
+#[test]
+fn beside_a_drain_each_unknown_port_is_asked_once() {
+    let listener = |role| Listener {
+        local: tls(2, &[]),
+        program: "web".to_owned(),
+        process: Some("boot:7".to_owned()),
+        role,
+    };
+    let (own, closed) = (listener(Role::Own), listener(Role::Closed));
+    let mut beside = Beside::default();
+    let mut kept = Kept::default();
+    assert!(beside.ask([&closed], &kept).is_empty());
+    assert!(!beside.ask([&own, &closed], &kept).is_empty());
+    assert!(beside.ask([&own], &kept).is_empty());
+    let limit = Deadline::after(Duration::from_secs(20));
+    let (listener, spoken) = loop {
+        if let Some(heard) = beside.heard().pop() {
+            break heard;
+        }
+        assert!(!limit.passed());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(listener, own);
+    assert!(handshake(spoken).newer);
+    kept.put(&own, spoken);
+    assert!(Beside::default().ask([&own], &kept).is_empty());
 }

@@ -54,6 +54,21 @@ pub fn parent(root: &Root, pid: u32) -> io::Result<Option<u32>> {
         .ok_or_else(|| malformed("no parent in stat"))
 }
 
+/// When a process was started, in ticks of the kernel's clock since the boot (`starttime`, proc(5)); `None` when it is gone.
+///
+/// # Errors
+/// What the system says; `InvalidData` when the line does not say.
+pub fn started(root: &Root, pid: u32) -> io::Result<Option<u64>> {
+    let Some(stat) = unless_gone(read(root, pid, "stat"))? else {
+        return Ok(None);
+    };
+    // The 22nd field; the first behind the name is the third.
+    stat.rsplit_once(')')
+        .and_then(|(_, fields)| fields.split_ascii_whitespace().nth(19)?.parse().ok())
+        .map(Some)
+        .ok_or_else(|| malformed("no start in stat"))
+}
+
 /// A process and all its descendants, as they are now; empty when it is gone. Descendants whose own parent has ended are not found:
 /// they belong to init, or to the nearest subreaper above.
 ///
@@ -231,6 +246,9 @@ mod tests {
             parent(&root, me).unwrap(),
             Some(std::os::unix::process::parent_id())
         );
+        let born = |pid| started(&root, pid).unwrap();
+        assert!(born(me) >= born(std::os::unix::process::parent_id()));
+        assert!(born(me) > born(1));
         assert!(net_namespace(&root, me).unwrap().unwrap() > 0);
         assert!(is_of_this_host(&root, me).unwrap());
         let dir = tempfile::tempdir().unwrap();
@@ -247,6 +265,7 @@ mod tests {
     fn a_process_that_is_gone_is_no_error() {
         let (_dir, root) = tree(&[("/proc/self/mountinfo", "")]);
         assert_eq!(parent(&root, 7).unwrap(), None);
+        assert_eq!(started(&root, 7).unwrap(), None);
         assert_eq!(name(&root, 7).unwrap(), None);
         assert_eq!(control_group(&root, 7).unwrap(), None);
         assert!(arguments(&root, 7).unwrap().is_empty());
