@@ -114,6 +114,8 @@ pub struct Machine {
     next_look: Instant,
     next_whole: Instant,
     in_flight: InFlight,
+    /// No look has succeeded yet, or since one failed: a request that comes in pieces is dated by its last one then.
+    undated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +150,7 @@ impl Machine {
             next_look: now,
             next_whole: now,
             in_flight: InFlight::Unknown,
+            undated: true,
         }
     }
 
@@ -204,6 +207,12 @@ impl Machine {
                 oldest,
                 cost,
             } => {
+                if std::mem::take(&mut self.undated)
+                    && let Some(settled_at) = &mut self.settled_at
+                {
+                    // When they began nobody knows: what is in flight now is owed.
+                    *settled_at = now;
+                }
                 self.in_flight = match (busy, self.in_flight) {
                     (0, InFlight::None | InFlight::NoneOnce) => InFlight::None,
                     (0, _) => InFlight::NoneOnce,
@@ -220,6 +229,7 @@ impl Machine {
             }
             Input::Blind => {
                 self.in_flight = InFlight::Unknown;
+                self.undated = true;
                 self.looking = false;
                 self.next_look = now + PACE;
                 if let Some(settle) = &mut self.settle {

@@ -93,6 +93,27 @@ fn a_look_that_failed_holds_until_the_deadline_and_is_called_so() {
 }
 
 #[test]
+fn without_a_settle_what_is_in_flight_at_the_first_look_is_owed_and_nothing_later() {
+    let mut story = Story::new(0);
+    let limits = SettleSettings {
+        min: Duration::ZERO,
+        quiet: Duration::ZERO,
+        max: Duration::ZERO,
+    };
+    let deadline = story.start + Duration::from_secs(60);
+    story.machine = Machine::new(story.start, deadline, limits, 0);
+    story.at(0, Input::Tick);
+    assert_eq!(story.machine.phase(), Phase::Waiting);
+    // An upload that began before the drain; its last piece has just come.
+    story.at(400, whole(1, false, 0));
+    let oldest = Duration::from_millis(600);
+    story.at(1000, Input::StillBusy { oldest });
+    assert_eq!(story.done, None);
+    story.at(2000, whole(1, false, 300));
+    assert_eq!(story.done, Some(Outcome::Drained));
+}
+
+#[test]
 fn a_look_that_hangs_until_the_settle_is_over_counts_as_unknown() {
     let mut story = Story::new(0);
     story.at(0, Input::Tick);

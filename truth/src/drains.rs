@@ -255,6 +255,7 @@ pub(crate) fn serve(port: u16) -> Result<()> {
     server::serve(
         (Ipv4Addr::UNSPECIFIED, port).into(),
         Speech::Plain,
+        false,
         &Arc::new(Book::default()),
     )?;
     println!("ready");

@@ -222,7 +222,7 @@ fn sites(options: &Options) -> Result<Sites> {
 fn serve(sites: &Sites, book: &Arc<Book>, dir: &Path) -> Result<()> {
     let mut proxied: BTreeMap<Via, Vec<Upstream>> = BTreeMap::new();
     for (port, (workload, via)) in sites {
-        server::serve(via.listen(*port), workload.speech, book)?;
+        server::serve(via.listen(*port), workload.speech, workload.keepalive, book)?;
         proxied.entry(*via).or_default().push(Upstream {
             port: *port,
             tls: workload.speech.is_tls(),

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::net::sockopt;
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::book::{Book, Truth};
@@ -19,13 +20,24 @@ use crate::tls::{self, Speech};
 pub(crate) const STACK: usize = 256 << 10;
 
 /// Serves `address` until the program ends.
-pub(crate) fn serve(address: SocketAddr, speech: Speech, book: &Arc<Book>) -> Result<()> {
+pub(crate) fn serve(
+    address: SocketAddr,
+    speech: Speech,
+    keepalive: bool,
+    book: &Arc<Book>,
+) -> Result<()> {
     if speech.is_http2() {
         return http2::serve(address, speech, book);
     }
     let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
     // The standard library's 128 would refuse a pool that is opened at once.
     rustix::net::listen(&listener, 2048)?;
+    if keepalive {
+        // What it accepts inherits it.
+        sockopt::set_socket_keepalive(&listener, true)?;
+        sockopt::set_tcp_keepidle(&listener, Duration::from_secs(1))?;
+        sockopt::set_tcp_keepintvl(&listener, Duration::from_secs(1))?;
+    }
     let config = speech.server()?;
     let book = Arc::clone(book);
     spawn(move || {

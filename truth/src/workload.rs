@@ -30,6 +30,8 @@ pub(crate) struct Workload {
     pub(crate) probed: bool,
     /// Whether proxies use connections again for other clients.
     pub(crate) reuses: bool,
+    /// Whether the server's kernel asks silent clients whether they are there, each second (`SO_KEEPALIVE`).
+    pub(crate) keepalive: bool,
     /// Whether clients resume sessions of TLS.
     resumes: bool,
     /// How many clients at once.
@@ -58,6 +60,7 @@ const HTTP: Workload = Workload {
     rule: None,
     probed: true,
     reuses: true,
+    keepalive: false,
     resumes: false,
     clients: 8,
     connection: first,
@@ -102,6 +105,15 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "bodies",
         beyond: None,
         via: PROXIED,
+        clients: 12,
+        connection: bodies,
+        ..HTTP
+    },
+    Workload {
+        name: "keepalive",
+        beyond: None,
+        via: PROXIED,
+        keepalive: true,
         clients: 12,
         connection: bodies,
         ..HTTP

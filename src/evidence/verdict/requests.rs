@@ -9,6 +9,10 @@ use super::{
 /// The longest time for which the kernel delays an ACK (`TCP_DELACK_MAX`, include/net/tcp.h): until then, no ACK says nothing.
 pub(in crate::evidence) const LONGEST_DELAYED_ACK: u32 = 200;
 
+/// A peer acknowledges an answer sooner: it delays that for 200 ms with Linux, 500 at most (RFC 1122, 4.2.3.2), and TCP's keepalive, which brings
+/// an ACK whether there was an answer or not, begins after a second at the earliest (`TCP_KEEPIDLE`).
+const LATEST_ACK: u32 = 900;
+
 /// Judges one connection.
 pub(super) fn judge(seen: &Seen, history: &History, holds: &Holds) -> Verdict {
     // The FIN takes one number in the sequence space, so the kernel's subtraction counts it as a byte.
@@ -86,7 +90,9 @@ fn judge_tie(seen: &Seen, ages: &Ages, history: &History, holds: &Holds) -> Verd
         _ if since.acks_received == 0 => return Verdict::Busy(Why::Unanswered),
         Pingpong::Unread => Tie::Undecided,
         // The peer acknowledged the answer by itself. A request that it sent twice would have switched the mode off.
-        Pingpong::On if ages.ack < ages.received => return answered(ages, history, holds),
+        Pingpong::On if (1..LATEST_ACK).contains(&ages.received.saturating_sub(ages.ack)) => {
+            return answered(ages, history, holds);
+        }
         // A payload sent within the tick switches the mode on, and only the delayed-ACK timer of a later request off again.
         Pingpong::Off => return Verdict::Busy(Why::Unanswered),
         // That timer is the only way in which a request of one segment is acknowledged in that mode.

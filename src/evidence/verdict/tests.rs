@@ -235,6 +235,25 @@ fn an_ack_after_a_tie_is_an_answer_s_unless_the_request_came_twice() {
 }
 
 #[test]
+fn what_the_peer_says_when_it_is_asked_whether_it_is_there_is_no_answer_s_ack() {
+    let acknowledged = |after: u32| {
+        let history = History {
+            pingpong: Pingpong::On,
+            ..UNKNOWN
+        };
+        let seen = Seen {
+            segments: Some(segments(9, 9, 9)),
+            ..open(5000, 5000, 5000 - after)
+        };
+        judge(&seen, &history, &PLAIN)
+    };
+    assert_eq!(acknowledged(500), Verdict::Idle);
+    // The shortest idle time of TCP's keepalive, less a tick.
+    assert_eq!(acknowledged(996), PROBABLY_IDLE);
+    assert_eq!(acknowledged(4996), PROBABLY_IDLE);
+}
+
+#[test]
 fn without_a_byte_sent_nothing_was_answered() {
     let seen = Seen {
         sent: 0,
