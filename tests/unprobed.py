@@ -76,7 +76,9 @@ if sys.argv[1] == "client":
     context.verify_mode = ssl.CERT_NONE
     s = context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[2]))))
     s.sendall(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
-    sys.stdout.write(s.recv(1000).decode())
+    print(s.recv(1000).decode(), flush=True)
+    # Open for as long as an answer may go on.
+    time.sleep(3)
     sys.exit()
 
 listener = socket.create_server(("127.0.0.1", 0))

@@ -55,6 +55,12 @@ impl Server {
                 limit: Duration::from_secs(5),
                 settings: json!({ "path": mark, "leave": "create" }),
             }],
+            // Over long before the answers come.
+            settle: SettleSettings {
+                min: Duration::from_secs(1),
+                quiet: Duration::from_secs(1),
+                max: Duration::from_secs(20),
+            },
             ..Settings::default()
         };
         change(&mut settings);
@@ -137,14 +143,14 @@ fn a_call_over_http_2_on_a_new_port_is_finished() {
     // A port with a rule of its own is not asked: what was sent last is an answer then.
     let called = call(server.port);
     server.wait_for("ping");
-    server.drain(dir.path(), |settings| {
+    let report = server.drain(dir.path(), |settings| {
         settings.watch.uncertain_hold = hold;
         let rule = Some(PortRule::Requests);
         let ports = &mut settings.watch.ports;
         ports.insert(server.port, PortSettings { rule });
     });
     let ended = Instant::now();
-    assert!(called.join().unwrap() > ended);
+    assert!(called.join().unwrap() > ended, "{report:?}");
 }
 
 #[test]
@@ -168,14 +174,22 @@ fn a_first_request_over_tls_on_a_new_port_is_finished_however_long_it_takes() {
         .args([script, "client", &server.port.to_string()])
         .stdout(Stdio::piped())
         .spawn();
-    let client = thread::spawn(|| (client.unwrap().wait_with_output().unwrap(), Instant::now()));
+    let client = thread::spawn(|| {
+        let mut client = client.unwrap();
+        let mut said = String::new();
+        let mut says = BufReader::new(client.stdout.take().unwrap());
+        says.read_line(&mut said).unwrap();
+        let at = Instant::now();
+        client.wait().unwrap();
+        (said, at)
+    });
     server.wait_for("request");
     let report = server.drain(dir.path(), |settings| {
         settings.watch.uncertain_hold = Duration::from_secs(1);
     });
     let ended = Instant::now();
     let (answer, at) = client.join().unwrap();
-    assert_eq!(answer.stdout, b"answered");
+    assert_eq!(answer, "answered\n");
     assert_eq!(report.outcome, Outcome::Drained, "{report:?}");
     assert!(at < ended, "{report:?}");
 }
