@@ -9,6 +9,7 @@ mod case;
 mod client;
 mod dice;
 mod drains;
+mod habits;
 mod http2;
 mod matrix;
 mod namespace;

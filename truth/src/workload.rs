@@ -1,15 +1,11 @@
 //! What clients do. One row each; its file order is the order of the matrix.
 
-use std::thread::sleep;
-use std::time::Duration;
-
 use anyhow::Result;
 use drainctl::config::PortRule;
 
-use crate::client::{self, Client, To};
+use crate::client::To;
 use crate::dice::Dice;
-use crate::http2;
-use crate::plan::Plan;
+use crate::habits;
 use crate::proxy::Via;
 use crate::server::spawn;
 use crate::tls::Speech;
@@ -63,7 +59,7 @@ const HTTP: Workload = Workload {
     keepalive: false,
     resumes: false,
     clients: 8,
-    connection: first,
+    connection: habits::first,
 };
 /// A request over TLS as soon as the connection is there.
 const FIRST: Workload = Workload {
@@ -75,7 +71,7 @@ const FIRST: Workload = Workload {
 const HTTP2: Workload = Workload {
     via: &[Via::V4, Via::Haproxy],
     speech: Speech::Http2,
-    connection: h2_unary,
+    connection: habits::h2_unary,
     ..HTTP
 };
 /// HTTP/2 over TLS.
@@ -87,7 +83,7 @@ const HTTP2_TLS: Workload = Workload {
 const AHEAD: Workload = Workload {
     via: &[Via::V4],
     clients: 4,
-    connection: ahead,
+    connection: habits::ahead,
     ..FIRST
 };
 
@@ -98,7 +94,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: EVERY,
         clients: 24,
-        connection: reuse,
+        connection: habits::reuse,
         ..HTTP
     },
     Workload {
@@ -106,7 +102,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: PROXIED,
         clients: 12,
-        connection: bodies,
+        connection: habits::bodies,
         ..HTTP
     },
     Workload {
@@ -115,7 +111,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         via: PROXIED,
         keepalive: true,
         clients: 12,
-        connection: bodies,
+        connection: habits::bodies,
         ..HTTP
     },
     Workload {
@@ -123,7 +119,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: DIRECT,
         clients: 8,
-        connection: |to, dice| pipelined(to, dice, 20, 300),
+        connection: |to, dice| habits::pipelined(to, dice, 20, 300),
         ..HTTP
     },
     Workload {
@@ -131,7 +127,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: Some("requests read ahead by the program can't be seen: pause"),
         via: DIRECT,
         clients: 4,
-        connection: |to, dice| pipelined(to, dice, 1500, 4000),
+        connection: |to, dice| habits::pipelined(to, dice, 1500, 4000),
         ..HTTP
     },
     Workload {
@@ -139,7 +135,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: &[Via::V4, Via::Haproxy],
         clients: 8,
-        connection: expect,
+        connection: habits::expect,
         ..HTTP
     },
     Workload {
@@ -147,7 +143,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: PROXIED,
         clients: 8,
-        connection: |to, dice| parts(to, dice, 50, 800),
+        connection: |to, dice| habits::parts(to, dice, 50, 800),
         ..HTTP
     },
     Workload {
@@ -155,7 +151,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: Some("an answer that pauses for longer than `pause`"),
         via: PROXIED,
         clients: 6,
-        connection: |to, dice| parts(to, dice, 1500, 5000),
+        connection: |to, dice| habits::parts(to, dice, 1500, 5000),
         ..HTTP
     },
     Workload {
@@ -163,7 +159,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: PROXIED,
         clients: 6,
-        connection: |to, dice| header_first(to, dice, 50, 800),
+        connection: |to, dice| habits::header_first(to, dice, 50, 800),
         ..HTTP
     },
     Workload {
@@ -171,7 +167,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: Some("an answer that pauses for longer than `pause`"),
         via: PROXIED,
         clients: 4,
-        connection: |to, dice| header_first(to, dice, 1500, 5000),
+        connection: |to, dice| habits::header_first(to, dice, 1500, 5000),
         ..HTTP
     },
     Workload {
@@ -179,7 +175,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: PROXIED,
         clients: 8,
-        connection: long_poll,
+        connection: habits::long_poll,
         ..HTTP
     },
     Workload {
@@ -187,7 +183,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: Some("an upload that goes on after its answer looks like a request"),
         via: DIRECT,
         clients: 4,
-        connection: early,
+        connection: habits::early,
         ..HTTP
     },
     Workload {
@@ -195,7 +191,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: DIRECT,
         clients: 8,
-        connection: half_closed,
+        connection: habits::half_closed,
         ..HTTP
     },
     Workload {
@@ -203,7 +199,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: PROXIED,
         clients: 8,
-        connection: vanishing,
+        connection: habits::vanishing,
         ..HTTP
     },
     Workload {
@@ -211,7 +207,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: None,
         via: PROXIED,
         clients: 1,
-        connection: pool,
+        connection: habits::pool,
         ..HTTP
     },
     Workload {
@@ -221,7 +217,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "tls13-first-alike",
-        connection: first_alike,
+        connection: habits::first_alike,
         ..FIRST
     },
     Workload {
@@ -250,7 +246,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "tls-first-certificate",
         speech: Speech::Certificate,
-        connection: first_quick,
+        connection: habits::first_quick,
         ..FIRST
     },
     Workload {
@@ -264,7 +260,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "tls13-first-retry",
         speech: Speech::Retry,
-        connection: first_quick,
+        connection: habits::first_quick,
         ..FIRST
     },
     Workload {
@@ -279,7 +275,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "tls13-first-early",
         speech: Speech::EarlyData,
         resumes: true,
-        connection: first_quick,
+        connection: habits::first_quick,
         ..FIRST
     },
     Workload {
@@ -294,7 +290,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "tls-first-unprobed",
         probed: false,
-        connection: first_quick,
+        connection: habits::first_quick,
         ..FIRST
     },
     Workload {
@@ -309,14 +305,14 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "tls13-reuse",
         via: PROXIED,
         reuses: true,
-        connection: reuse,
+        connection: habits::reuse,
         ..FIRST
     },
     Workload {
         name: "tls13-bodies",
         via: PROXIED,
         reuses: true,
-        connection: bodies,
+        connection: habits::bodies,
         ..FIRST
     },
     Workload {
@@ -324,7 +320,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         speech: Speech::Tls12,
         via: PROXIED,
         reuses: true,
-        connection: reuse,
+        connection: habits::reuse,
         ..FIRST
     },
     Workload {
@@ -366,30 +362,30 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         beyond: Some(
             "a request in several segments, in the tick of the last answer, that takes longer than `uncertain_hold`",
         ),
-        connection: |to, dice| h2_unary_after(to, dice, 0),
+        connection: |to, dice| habits::h2_unary_after(to, dice, 0),
         ..HTTP2
     },
     Workload {
         name: "h2-pings",
         via: &[Via::V4],
-        connection: h2_pings,
+        connection: habits::h2_pings,
         ..HTTP2
     },
     Workload {
         name: "h2-server-streaming",
-        connection: h2_server_streaming,
+        connection: habits::h2_server_streaming,
         ..HTTP2
     },
     Workload {
         name: "h2-bidirectional",
         via: &[Via::V4],
-        connection: h2_bidirectional,
+        connection: habits::h2_bidirectional,
         ..HTTP2
     },
     Workload {
         name: "h2-shared",
         via: &[Via::V4],
-        connection: |to, dice| h2_shared(to, dice, 8000),
+        connection: |to, dice| habits::h2_shared(to, dice, 8000),
         ..HTTP2
     },
     Workload {
@@ -398,7 +394,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
             "a request that is silent for longer than `stream_quiet` while others on its connection were answered after it",
         ),
         via: &[Via::V4],
-        connection: |to, dice| h2_shared(to, dice, 20_000),
+        connection: |to, dice| habits::h2_shared(to, dice, 20_000),
         ..HTTP2
     },
     Workload {
@@ -408,39 +404,39 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "h2-tls-pings",
         via: &[Via::V4],
-        connection: h2_pings,
+        connection: habits::h2_pings,
         ..HTTP2_TLS
     },
     Workload {
         name: "h2-tls-server-streaming",
-        connection: h2_server_streaming,
+        connection: habits::h2_server_streaming,
         ..HTTP2_TLS
     },
     Workload {
         name: "h2-tls-bidirectional",
         via: &[Via::V4],
-        connection: h2_bidirectional,
+        connection: habits::h2_bidirectional,
         ..HTTP2_TLS
     },
     Workload {
         name: "sse",
         via: PROXIED,
         rule: Some(PortRule::Streams),
-        connection: |to, dice| parts(to, dice, 1500, 8000),
+        connection: |to, dice| habits::parts(to, dice, 1500, 8000),
         ..HTTP
     },
     Workload {
         name: "websocket",
         via: &[Via::V4, Via::Haproxy],
         rule: Some(PortRule::Streams),
-        connection: conversations,
+        connection: habits::conversations,
         ..HTTP
     },
     Workload {
         name: "websocket-until-closed",
         via: &[Via::V4, Via::Haproxy],
         rule: Some(PortRule::UntilClosed),
-        connection: silent_socket,
+        connection: habits::silent_socket,
         ..HTTP
     },
 ];
@@ -467,11 +463,11 @@ impl Workload {
             let run = move || {
                 let mut dice = Dice::new(seed + u64::from(port) * 1000);
                 // Not all in the same tick.
-                nap(&mut dice, 0, 1000);
+                habits::nap(&mut dice, 0, 1000);
                 loop {
                     // A connection that breaks is opened again, as every client does.
                     if (self.connection)(to, &mut dice).is_err() {
-                        nap(&mut dice, 20, 100);
+                        habits::nap(&mut dice, 20, 100);
                     }
                 }
             };
@@ -483,356 +479,4 @@ impl Workload {
             }
         }
     }
-}
-
-fn nap(dice: &mut Dice, low: u64, high: u64) {
-    sleep(Duration::from_millis(dice.between(low, high)));
-}
-
-fn size(dice: &mut Dice, high: u64) -> usize {
-    usize::try_from(dice.between(0, high)).unwrap_or_default()
-}
-
-/// How long a server works on a request: half of them are over within a tick.
-fn work(dice: &mut Dice) -> u64 {
-    match dice.between(1, 100) {
-        1..=50 => 0,
-        51..=70 => 20,
-        71..=90 => 300,
-        _ => dice.between(2000, 8000),
-    }
-}
-
-/// What a client does before its next request: mostly nothing, so that it meets the last answer in one tick.
-fn think(dice: &mut Dice) {
-    match dice.between(1, 100) {
-        1..=60 => {}
-        61..=75 => nap(dice, 10, 60),
-        76..=90 => nap(dice, 300, 1500),
-        _ => nap(dice, 2000, 13_000),
-    }
-}
-
-fn reuse(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    // Now and then a first request, too.
-    while !dice.percent(3) {
-        let plan = Plan::after(work(dice), size(dice, 2000));
-        client.ask(&plan, 0)?;
-        client.answer()?;
-        think(dice);
-    }
-    Ok(())
-}
-
-fn bodies(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    while !dice.percent(3) {
-        let largest = [1000, 20_000, 200_000][size(dice, 2)];
-        let plan = Plan::after(work(dice), size(dice, largest));
-        client.ask(&plan, size(dice, largest))?;
-        client.answer()?;
-        think(dice);
-    }
-    Ok(())
-}
-
-/// How long a server works on a first request: now and then longer than anything is held in doubt.
-fn long_work(dice: &mut Dice) -> u64 {
-    if dice.percent(20) {
-        dice.between(11_000, 16_000)
-    } else {
-        work(dice)
-    }
-}
-
-/// One request at once, perhaps another, and then nothing for a while.
-fn first(to: To, dice: &mut Dice) -> Result<()> {
-    let wait = long_work(dice);
-    few(to, dice, wait)
-}
-
-/// As [`first`], with less work.
-fn first_quick(to: To, dice: &mut Dice) -> Result<()> {
-    let wait = work(dice);
-    few(to, dice, wait)
-}
-
-/// As [`first`], with answers no longer than what handshakes differ by.
-fn first_alike(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    let body = size(dice, 4000);
-    client.ask(
-        &Plan::after(long_work(dice), size(dice, ALIKE as u64)),
-        body,
-    )?;
-    client.answer()?;
-    nap(dice, 1000, 13_000);
-    Ok(())
-}
-
-/// Bytes of an answer that may be what handshakes differ by: a post-quantum key share, and 200.
-const ALIKE: usize = 1300;
-
-fn few(to: To, dice: &mut Dice, wait: u64) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    let body = if dice.percent(30) {
-        size(dice, 8000)
-    } else {
-        0
-    };
-    let answer = |dice: &mut Dice| size(dice, 6000);
-    client.ask(&Plan::after(wait, answer(dice)), body)?;
-    client.answer()?;
-    think(dice);
-    if dice.percent(30) {
-        client.ask(&Plan::after(work(dice), answer(dice)), 0)?;
-        client.answer()?;
-        think(dice);
-    }
-    Ok(())
-}
-
-/// Nothing for a while, and perhaps a request.
-fn ahead(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    nap(dice, 1000, 15_000);
-    if dice.percent(50) {
-        client.ask(&Plan::after(work(dice), size(dice, 2000)), 0)?;
-        client.answer()?;
-        think(dice);
-    }
-    Ok(())
-}
-
-fn pipelined(to: To, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    while !dice.percent(5) {
-        let plans = [0; 3].map(|_| Plan::after(dice.between(low, high), size(dice, 500)));
-        let heads = plans.map(|plan| client::head(&plan, 0, ""));
-        client.send(heads.concat().as_bytes())?;
-        for _ in plans {
-            client.answer()?;
-        }
-        think(dice);
-    }
-    Ok(())
-}
-
-fn expect(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    while !dice.percent(5) {
-        let plan = Plan::after(work(dice), size(dice, 500));
-        let body = 1 + size(dice, 20_000);
-        client.ask_and_wait(&plan, body)?;
-        client.answer()?;
-        think(dice);
-    }
-    Ok(())
-}
-
-fn parts(to: To, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    while !dice.percent(5) {
-        let plan = Plan {
-            wait: work(dice).min(300),
-            size: 1 + size(dice, 5000),
-            parts: dice.between(2, 6),
-            gap: dice.between(low, high),
-            early: false,
-        };
-        client.ask(&plan, 0)?;
-        client.answer()?;
-        think(dice);
-    }
-    Ok(())
-}
-
-fn header_first(to: To, dice: &mut Dice, low: u64, high: u64) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    while !dice.percent(5) {
-        let plan = Plan {
-            gap: dice.between(low, high),
-            ..Plan::after(work(dice).min(300), 1 + size(dice, 5000))
-        };
-        client.ask(&plan, 0)?;
-        client.answer()?;
-        think(dice);
-    }
-    Ok(())
-}
-
-fn long_poll(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    while !dice.percent(5) {
-        client.ask(&Plan::after(dice.between(5000, 25_000), 100), 0)?;
-        client.answer()?;
-    }
-    Ok(())
-}
-
-fn early(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    let plan = Plan {
-        early: true,
-        ..Plan::after(0, 100)
-    };
-    client.ask_half(&plan, 20_000)?;
-    client.answer()?;
-    nap(dice, 500, 3000);
-    client.send(&[b'.'; 10_000])?;
-    nap(dice, 1000, 3000);
-    Ok(())
-}
-
-fn half_closed(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    let before = dice.between(0, 2);
-    for _ in 0..before {
-        client.ask(&Plan::after(0, 100), 0)?;
-        client.answer()?;
-    }
-    client.ask(&Plan::after(work(dice), size(dice, 20_000)), 0)?;
-    nap(dice, 0, 3);
-    client.half_close()?;
-    client.answer()?;
-    nap(dice, 0, 2000);
-    Ok(())
-}
-
-fn vanishing(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    while !dice.percent(40) {
-        client.ask(&Plan::after(work(dice).min(300), size(dice, 5000)), 0)?;
-        client.answer()?;
-        think(dice);
-    }
-    client.ask(&Plan::after(dice.between(200, 4000), 100), 0)?;
-    nap(dice, 0, 1000);
-    client.vanish()
-}
-
-/// How many connections a pool holds.
-const POOL: usize = 1000;
-
-/// A pool that was used by a crowd, then by quick requests, and then not at all.
-fn pool(to: To, dice: &mut Dice) -> Result<()> {
-    let clients: Result<Vec<_>> = (0..POOL).map(|_| Client::connect(to)).collect();
-    let mut clients = clients?;
-    for wait in [1500, 0, 0] {
-        for client in &mut clients {
-            client.ask(&Plan::after(wait, 100), 0)?;
-        }
-        for client in &mut clients {
-            client.answer()?;
-        }
-    }
-    nap(dice, 25_000, 30_000);
-    Ok(())
-}
-
-/// One request after another on a connection, some of them long.
-fn h2_unary(to: To, dice: &mut Dice) -> Result<()> {
-    h2_unary_after(to, dice, 20)
-}
-
-/// As [`h2_unary`], with a pause of at least so many milliseconds after each answer.
-fn h2_unary_after(to: To, dice: &mut Dice, pause: u64) -> Result<()> {
-    let mut client = http2::Client::connect(to)?;
-    while !dice.percent(10) {
-        let wait = long_work(dice);
-        client.ask(
-            &Plan::after(wait, size(dice, 20_000)),
-            100 + size(dice, 200),
-        )?;
-        client.idle(pause);
-        idle(&mut client, dice);
-    }
-    Ok(())
-}
-
-fn idle(client: &mut http2::Client, dice: &mut Dice) {
-    client.idle(match dice.between(1, 10) {
-        1..=4 => 0,
-        5..=7 => dice.between(20, 1500),
-        _ => dice.between(2000, 14_000),
-    });
-}
-
-/// Pings all the time, with a long request now and then.
-fn h2_pings(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = http2::Client::connect(to)?;
-    while !dice.percent(20) {
-        client.ask_pinging(&Plan::after(long_work(dice), 1000), 2000)?;
-        client.ping(2000, dice.between(1, 10))?;
-    }
-    Ok(())
-}
-
-fn h2_server_streaming(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = http2::Client::connect(to)?;
-    while !dice.percent(20) {
-        let plan = Plan {
-            wait: work(dice),
-            size: size(dice, 5000),
-            parts: dice.between(2, 6),
-            gap: dice.between(50, 8000),
-            early: false,
-        };
-        client.ask(&plan, 100)?;
-        idle(&mut client, dice);
-    }
-    Ok(())
-}
-
-fn h2_bidirectional(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = http2::Client::connect(to)?;
-    while !dice.percent(20) {
-        let mut talk = client.talk()?;
-        for _ in 0..dice.between(2, 6) {
-            client.idle(dice.between(50, 8000));
-            client.say(&mut talk, 50 + size(dice, 5000))?;
-        }
-        client.end(talk)?;
-        idle(&mut client, dice);
-    }
-    Ok(())
-}
-
-/// A longer request, and shorter ones beside it.
-fn h2_shared(to: To, dice: &mut Dice, longest: u64) -> Result<()> {
-    let mut client = http2::Client::connect(to)?;
-    while !dice.percent(20) {
-        let plans = [longest, 2000, 500].map(|most| Plan::after(dice.between(most / 4, most), 500));
-        client.ask_all(&plans)?;
-        idle(&mut client, dice);
-    }
-    Ok(())
-}
-
-/// A WebSocket with conversations, and silence between them.
-fn conversations(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    client.upgrade()?;
-    while !dice.percent(10) {
-        client.say(b"hello [")?;
-        for _ in 0..dice.between(1, 5) {
-            nap(dice, 50, 8000);
-            client.say(&vec![b'.'; 1 + size(dice, 3000)])?;
-        }
-        client.say(b"bye ]")?;
-        nap(dice, 1000, 15_000);
-    }
-    Ok(())
-}
-
-/// A WebSocket that is silent for long.
-fn silent_socket(to: To, dice: &mut Dice) -> Result<()> {
-    let mut client = Client::connect(to)?;
-    client.upgrade()?;
-    for _ in 0..dice.between(1, 4) {
-        client.say(b"still here")?;
-        nap(dice, 1000, 20_000);
-    }
-    Ok(())
 }
