@@ -12,11 +12,11 @@ use super::around::Around;
 use super::limits;
 use crate::config::{self, PoolSpec, Settings};
 use crate::drain::ports;
-use crate::evidence::{Listener, Spoken, probe};
+use crate::evidence::{Listener, Members, Spoken, Unit, listeners, probe};
 use crate::pools::{self, Said};
 use crate::probes::{Asked, Counted};
 use crate::receipts::{Book, Run, STATE_DIR, Store};
-use crate::supervisord::{self, Owner, Supervisord};
+use crate::supervisord::{self, Owner, Program, Supervisord};
 use crate::systemd::hold::{self, Newcomer};
 use crate::systemd::order::{self, Order, Units};
 use crate::systemd::steps::{Act, Pid1, Systemctl};
@@ -68,6 +68,8 @@ pub struct Facts {
     pub stops: Vec<(String, supervisord::Stop)>,
     /// Processes in a supervisord's unit that are none of its programs': unit, process, name.
     pub leftovers: Vec<(String, u32, String)>,
+    /// Programs of a supervisord that listen outside of its unit: unit, program, control group.
+    pub elsewhere: Vec<(String, String, String)>,
     /// What the targets listen on, and what is spoken there.
     pub ports: Vec<(Listener, Spoken)>,
     /// Each pool's own word.
@@ -317,6 +319,11 @@ impl Facts {
                 continue;
             };
             let group = self.get(&unit, "ControlGroup").to_owned();
+            for program in programs.iter().filter(|program| program.pid != 0) {
+                let outside = listens_outside(root, program, &group);
+                let found = outside.map(|group| (unit.clone(), program.label(), group));
+                self.elsewhere.extend(found);
+            }
             for pid in proc::pids_of_cgroup(root, &group).unwrap_or_default() {
                 if let Ok(Owner::Leftover) = supervisord::owner(root, main, &programs, pid)
                     && let Ok(Some(name)) = proc::name(root, pid)
@@ -326,6 +333,34 @@ impl Facts {
             }
         }
     }
+}
+
+/// The control group from which a program listens, where that is not the one of its unit, or below it.
+fn listens_outside(root: &Root, program: &Program, group: &str) -> Option<String> {
+    let family = proc::family(root, program.pid).ok()?;
+    // Looked at last: who was started meanwhile is no stranger.
+    let inside = proc::pids_of_cgroup(root, group).ok()?;
+    if inside.is_empty() {
+        return None;
+    }
+    let mut outside = family.into_iter().filter(|pid| !inside.contains(pid));
+    outside.find_map(|pid| {
+        let own = proc::control_group(root, pid).ok()??;
+        let members = Members::Process(pid);
+        let name = program.label();
+        let mut socket = sockdiag::Socket::open().ok()?;
+        let end = Deadline::after(LIMIT).instant();
+        let found = listeners::find(
+            root,
+            &mut socket,
+            &[Unit { name, members }],
+            &[],
+            end,
+            &|_| None,
+        );
+        let found = found.ok()?;
+        (!found.listeners.is_empty() || !found.locals.is_empty()).then_some(own)
+    })
 }
 
 fn is_volatile(root: &Root) -> bool {

@@ -20,12 +20,22 @@ pub(super) fn foreign<'a>(facts: &'a Facts, unit: &str) -> Vec<&'a str> {
     all.filter(|path| *path != own).collect()
 }
 
+/// What keeps a drop-in from our unit. One for all services, or for all of a prefix, stays as it is for the others.
+pub(super) fn set_aside(unit: &str, path: &str) -> String {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if folder.ends_with(&format!("/{unit}.d")) {
+        return format!("mv {path} {path}.off && systemctl daemon-reload");
+    }
+    let own = format!("/etc/systemd/system/{unit}.d");
+    format!("mkdir -p {own} && ln -sfn /dev/null {own}/{name} && systemctl daemon-reload")
+}
+
 /// What brings the hook's own lines back.
 pub(super) fn restore(facts: &Facts, mut finding: Finding) -> Finding {
     for path in foreign(facts, HOOK) {
         finding = finding
             .seen(HOOK, "DropInPaths", path)
-            .run(format!("mv {path} {path}.off && systemctl daemon-reload"));
+            .run(set_aside(HOOK, path));
     }
     if facts.changed.is_empty() && !finding.mend.is_empty() {
         return finding;
@@ -260,4 +270,23 @@ pub(super) fn reload(facts: &Facts) -> Vec<Finding> {
         finding = finding.unit(facts, unit, "NeedDaemonReload");
     }
     vec![finding.run("systemctl daemon-reload")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drop_in_of_all_services_is_kept_from_ours_alone() {
+        let own = format!("/run/systemd/system/{HOOK}.d/a.conf");
+        assert_eq!(
+            set_aside(HOOK, &own),
+            format!("mv {own} {own}.off && systemctl daemon-reload")
+        );
+        for folder in ["service.d", "drain-.service.d"] {
+            let mend = set_aside(HOOK, &format!("/etc/systemd/system/{folder}/a.conf"));
+            let line = format!("ln -sfn /dev/null /etc/systemd/system/{HOOK}.d/a.conf");
+            assert!(mend.contains(&line) && !mend.contains("mv "), "{mend}");
+        }
+    }
 }

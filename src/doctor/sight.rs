@@ -34,6 +34,8 @@ pub struct Sight {
     pub blind: Option<String>,
     /// The programs that listen, with their ports.
     pub listeners: Vec<(String, u16)>,
+    /// Whether nothing of the target listens, on a port or a Unix socket.
+    pub silent: bool,
     /// Each pool that was asked.
     pub pools: Vec<(String, Option<String>)>,
     /// Writing receipts.
@@ -94,6 +96,7 @@ impl Sight {
         let looker = Looker::new(root, units, settings, Kept::read(root));
         let mut watch = looker.watch(Instant::now())?;
         watch.discover(&|pid| programs.name(root, pid))?;
+        self.silent = watch.listeners().is_empty() && watch.locals().is_empty();
         let listeners = watch.listeners().iter();
         self.listeners = listeners
             .map(|listener| (listener.program.clone(), listener.local.port()))

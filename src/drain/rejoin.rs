@@ -20,7 +20,7 @@ pub const PACE: Duration = Duration::from_millis(250);
 /// One look at the programs, one call to a pool.
 pub const CALL: Duration = Duration::from_secs(5);
 /// Once every program runs, the ports that the drain saw may take this long to listen again. After that they are taken for
-/// gone with a change of the config: what counts then are the pool's own checks.
+/// gone with a change of the config: what counts then are the pool's own checks. A supervisord that does not answer has as long.
 const PORTS: Duration = Duration::from_secs(120);
 /// A pool's answer may come so much later than its deadline.
 const LATE: Duration = Duration::from_millis(500);
@@ -38,13 +38,13 @@ pub fn await_health(
     mut say: impl FnMut(&str),
 ) -> anyhow::Result<()> {
     let mut said = String::new();
-    let mut running_since = None;
+    let mut since = Since::default();
     loop {
         let missing = missing(
             (root, target),
             settings,
             book,
-            &mut running_since,
+            &mut since,
             limit.within(CALL),
         );
         let missing = missing.unwrap_or_else(|error| format!("{error:#}"));
@@ -62,26 +62,37 @@ pub fn await_health(
     }
 }
 
+/// Since when something is so that may stay so.
+#[derive(Default)]
+struct Since {
+    /// Every program runs.
+    running: Option<Instant>,
+    /// The units are up, and a supervisord among them does not answer.
+    unanswered: Option<Instant>,
+}
+
 /// What is missing, for people; nothing when all is well.
 fn missing(
     (root, target): (&Root, &Target),
     settings: &Settings,
     book: &Book,
-    running_since: &mut Option<Instant>,
+    since: &mut Since,
     deadline: Deadline,
 ) -> anyhow::Result<String> {
     let programs = match target {
-        Target::Units(configured) => programs_missing(root, configured, &book.target, deadline)?,
+        Target::Units(configured) => {
+            programs_missing(root, configured, &book.target, since, deadline)?
+        }
         Target::Process { pid, name } if target::process(root, *pid, name).is_empty() => {
             format!("{name} is not running")
         }
         Target::Process { .. } => String::new(),
     };
     if !programs.is_empty() {
-        *running_since = None;
+        since.running = None;
         return Ok(programs);
     }
-    let since = running_since.get_or_insert_with(Instant::now);
+    let since = since.running.get_or_insert_with(Instant::now);
     let ports = ports_missing(root, target, &book.target, deadline)?;
     if !ports.is_empty() && since.elapsed() < PORTS {
         return Ok(ports);
@@ -99,6 +110,7 @@ fn programs_missing(
     root: &Root,
     configured: &[String],
     mark: &TargetMark,
+    since: &mut Since,
     deadline: Deadline,
 ) -> anyhow::Result<String> {
     // A drain that was killed between its first receipt and its first look has noted nothing. All of the target counts then.
@@ -110,13 +122,18 @@ fn programs_missing(
     };
     let snapshot = systemd::snapshot(&names, deadline)?;
     if let Some(down) = snapshot.units.iter().find(|unit| is_down(unit)) {
+        since.unanswered = None;
         return Ok(format!("{} is {}", down.id, down.active_state));
     }
     let programs = Programs::ask(root, &snapshot.units);
     if let Some(note) = programs.notes.first()
         && (unmarked || !mark.programs.is_empty())
     {
-        return Ok(note.clone());
+        let unanswered = since.unanswered.get_or_insert_with(Instant::now);
+        // One that will never answer: its ports, and the pools' own checks, tell.
+        if programs.may_answer && unanswered.elapsed() < PORTS {
+            return Ok(note.clone());
+        }
     }
     Ok(programs.missing(mark).join(", "))
 }

@@ -40,8 +40,12 @@ pub struct Programs {
     servers: Vec<(u32, Vec<Program>)>,
     /// Main processes of units without a supervisord, with the unit's name.
     others: Vec<(u32, String)>,
+    /// Main processes of those that can't be asked, with the unit's name.
+    unasked: Vec<(u32, String)>,
     /// What an operator should know.
     pub notes: Vec<String>,
+    /// Whether a supervisord that did not answer may do so later: not one whose config names no interface.
+    pub may_answer: bool,
 }
 
 /// The units to ask PID 1 for: those configured, else those that run a supervisord, else the usual names.
@@ -156,7 +160,9 @@ impl Programs {
             "the programs of {} can't be told by name: {error}",
             unit.id
         ));
+        self.may_answer |= !matches!(error, supervisord::Error::Config { .. });
         self.others.push((unit.main_pid, unit.id.clone()));
+        self.unasked.push((unit.main_pid, unit.id.clone()));
     }
 
     /// The program that the process `pid` belongs to.
@@ -167,6 +173,15 @@ impl Programs {
                 Ok(Owner::Program(program)) => return Some(program.label()),
                 Ok(Owner::Supervisord) => return Some(SUPERVISORD.to_owned()),
                 Ok(Owner::Leftover) | Err(_) => {}
+            }
+        }
+        // What it listens on itself is no program's, and has another name after each start: nobody may wait for that.
+        for (main, unit) in &self.unasked {
+            if pid == *main {
+                return Some(SUPERVISORD.to_owned());
+            }
+            if let Ok(Owner::Supervisord) = supervisord::owner(root, *main, &[], pid) {
+                return Some(unit.clone());
             }
         }
         // A process that no supervisord owns, in a unit that has one: left over by one that crashed.
@@ -253,6 +268,32 @@ mod tests {
         let mark = programs.mark(&[process], vec![80], vec!["/run/a".to_owned()]);
         assert!(mark.units.is_empty());
         assert_eq!((&mark.ports[..], mark.sockets.len()), (&[80][..], 1));
+    }
+
+    #[test]
+    fn a_supervisord_without_an_interface_is_not_expected_to_answer_later() {
+        let unit = unit("supervisor.service", "/system.slice/supervisor.service", 7);
+        let mut programs = Programs::default();
+        let fault = supervisord::Error::Config {
+            file: "/etc/supervisor/supervisord.conf".to_owned(),
+            fault: "names no interface".to_owned(),
+        };
+        programs.unnamed(&unit, &fault);
+        assert!(!programs.may_answer && programs.notes.len() == 1);
+        programs.unnamed(&unit, &supervisord::Error::Status(503));
+        assert!(programs.may_answer);
+        // Its own socket is told from those of its programs.
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let stat = "8 (web) S 7 8 8 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0\n";
+        root.replace("/proc/8/stat", stat.as_bytes(), 0o644)
+            .unwrap();
+        assert_eq!(programs.name(&root, 7).as_deref(), Some(SUPERVISORD));
+        assert_eq!(
+            programs.name(&root, 8).as_deref(),
+            Some("supervisor.service")
+        );
+        assert_eq!(programs.name(&root, 9), None);
     }
 
     #[test]

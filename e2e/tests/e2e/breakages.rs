@@ -132,6 +132,13 @@ pub(crate) const ERRORS: &[Broken] = &[
          /usr/bin/supervisord -c /tmp/by-hand.conf; wait_for '[ -s /tmp/by-hand.pid ]'",
         "p=$(cat /tmp/by-hand.pid); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.05; done",
     ),
+    // As a session of `su` is, where PAM asks logind for one: the program is not in supervisord's unit.
+    by_hand(
+        "order-elsewhere",
+        "printf '[program:strays]\\ncommand=/usr/bin/systemd-run --quiet --scope /usr/bin/python3 -m http.server 8010\\n' > \
+         /etc/supervisor/conf.d/strays.conf; supervisorctl update; wait_for 'curl -sf http://127.0.0.1:8010/'",
+        "rm /etc/supervisor/conf.d/strays.conf; supervisorctl update; wait_for '! curl -sf http://127.0.0.1:8010/'",
+    ),
     // What the boot's end wants is started before it, and can't be stopped before what the hold keeps.
     broken(
         "hook-wanted",
@@ -216,6 +223,23 @@ pub(crate) const WARNINGS: &[Broken] = &[
     broken(
         "hook-drop-ins",
         "printf '[Service]\\nTimeoutStopSec=40s\\n' > $D/lab.conf; $R",
+    ),
+    // One for all services, which stays as it is for the others.
+    broken(
+        "hook-drop-ins",
+        "mkdir -p /etc/systemd/system/service.d; printf '[Service]\\nTimeoutStopSec=50s\\n' > /etc/systemd/system/service.d/lab.conf; $R",
+    ),
+    by_hand(
+        "hook-names",
+        "sed -i.off 's/^.unix_http_server.$/[nothing]/' /etc/supervisor/supervisord.conf; systemctl restart supervisor.service; \
+         wait_for 'curl -sf http://127.0.0.1:8000/health'; wait_for '! test -e /var/lib/drainctl/receipts.json'",
+        "mv /etc/supervisor/supervisord.conf.off /etc/supervisor/supervisord.conf; systemctl restart supervisor.service; \
+         wait_for '! test -e /var/lib/drainctl/receipts.json'",
+    ),
+    by_hand(
+        "port-none",
+        "supervisorctl stop app",
+        "supervisorctl start app; wait_for 'curl -sf http://127.0.0.1:8000/health'",
     ),
     broken(
         "hook-tried",

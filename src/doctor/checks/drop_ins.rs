@@ -1,7 +1,7 @@
 //! Drop-ins that change how our units run, and units of ours that are masked.
 
 use super::super::Severity::{Error, Warning};
-use super::super::hook::foreign;
+use super::super::hook::{foreign, set_aside};
 use super::super::{Facts, Finding};
 use crate::systemd::{HOOK, REJOIN};
 
@@ -32,7 +32,7 @@ pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
                 .run("drainctl install"),
         );
     }
-    for unit in [HOOK, REJOIN] {
+    for (unit, when) in [(HOOK, "shutdown"), (REJOIN, "start")] {
         for path in foreign(facts, unit) {
             let text = facts.around.drop_ins.get(path);
             let lines: Vec<&str> = text.iter().flat_map(|text| changes(text)).collect();
@@ -41,13 +41,13 @@ pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
                 continue;
             }
             let what = format!(
-                "a drop-in changes how {unit} runs: what was tested is not what would run at the next shutdown"
+                "a drop-in changes how {unit} runs: what was tested is not what would run at the next {when}"
             );
             let mut finding = Finding::new(Warning, what);
             for line in lines {
                 finding = finding.seen(path, "", line);
             }
-            found.push(finding.run(format!("mv {path} {path}.off && systemctl daemon-reload")));
+            found.push(finding.run(set_aside(unit, path)));
         }
     }
     found

@@ -122,6 +122,11 @@ pub(super) const BROKEN: &[Broken] = &[
     ("order-outside", "by hand", |f| {
         f.outside = vec!["supervisord (process 13) runs outside any service".to_owned()];
     }),
+    ("order-elsewhere", "a session of su", |f| {
+        let group = "/user.slice/user-0.slice/session-c1.scope";
+        let place = ["supervisor.service", "web", group].map(str::to_owned);
+        f.elsewhere = vec![place.into()];
+    }),
     ("order-circle", "before and after", |f| {
         f.order.outlive.remove("supervisor.service");
         f.order.circle = ["supervisor.service".to_owned()].into();
@@ -234,6 +239,9 @@ pub(super) const BROKEN: &[Broken] = &[
     ("pool-out", "by somebody", |f| {
         f.pools[0].membership = Some(Membership::Out);
     }),
+    ("port-none", "no program runs", |f| {
+        f.around.sight.silent = true;
+    }),
     ("port-unknown", "silent", |f| spoken(f, Spoken::default())),
     ("port-certificates", "asks for them", |f| {
         let handshake = Handshake {
@@ -292,6 +300,9 @@ pub(super) const BROKEN: &[Broken] = &[
         let conflicts = ("Conflicts".to_owned(), "shutdown.target".to_owned());
         let other = ("ConflictedBy".to_owned(), "fight.service".to_owned());
         f.all.insert(HOOK.to_owned(), [conflicts, other].into());
+    }),
+    ("hook-names", "no interface", |f| {
+        f.around.sight.names = Some("its config names no interface".to_owned());
     }),
     ("hook-why", "nobody answers", |f| {
         f.around.answers.bus = Some("system bus: no answer in time".to_owned());
