@@ -17,7 +17,12 @@ fn is_loaded(facts: &Facts) -> bool {
 pub(super) fn foreign<'a>(facts: &'a Facts, unit: &str) -> Vec<&'a str> {
     let own = order_path(unit);
     let all = facts.get(unit, "DropInPaths").split_whitespace();
-    all.filter(|path| *path != own).collect()
+    // An empty one, as a link to /dev/null is, keeps another away that is for all services.
+    let is_empty = |path: &str| {
+        let text = facts.around.drop_ins.get(path);
+        text.is_some_and(|text| text.trim().is_empty())
+    };
+    all.filter(|path| *path != own && !is_empty(path)).collect()
 }
 
 /// What keeps a drop-in from our unit. One for all services, or for all of a prefix, stays as it is for the others.

@@ -59,8 +59,9 @@ pub(super) fn target(facts: &Facts) -> Vec<Finding> {
             .hand("start it from a unit file that is enabled (`systemctl enable --now supervisor.service`), then `drainctl install`")
     }));
     for target in &facts.targets {
+        // What a shutdown does not stop (no `DefaultDependencies=`) runs until everything has stopped, and a restart is ordered as ever.
         let held = facts.order.outlive.contains(target)
-            || !facts.is_up(target) && facts.lists(HOOK, "After", target);
+            || !facts.order.may_stop.contains(target) && facts.lists(HOOK, "After", target);
         if !held && facts.get(HOOK, "LoadState") == "loaded" && !facts.order.circle.contains(target)
         {
             let what = format!(

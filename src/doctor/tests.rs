@@ -39,6 +39,28 @@ fn a_healthy_host_has_a_line_for_each_section_and_nothing_else() {
     "#);
 }
 
+/// A unit without `DefaultDependencies=` runs until systemd has stopped all others.
+#[test]
+fn a_target_that_no_shutdown_stops_is_not_cut() {
+    let text = report(|f| {
+        f.order.outlive.remove("supervisor.service");
+    });
+    assert_eq!(text, "");
+}
+
+#[test]
+fn a_drop_in_that_keeps_another_away_is_not_moved_away() {
+    let text = report(|f| {
+        let path = format!("/etc/systemd/system/{HOOK}.d/all.conf");
+        unit(f, HOOK, &format!("DropInPaths={path}\nType=simple"));
+        f.around.drop_ins.insert(path, String::new());
+    });
+    assert!(
+        text.contains("drainctl install") && !text.contains("mv "),
+        "{text}"
+    );
+}
+
 #[test]
 fn everything_that_was_looked_at_is_shown_on_request() {
     let mut out = Vec::new();

@@ -102,7 +102,8 @@ pub(super) const BROKEN: &[Broken] = &[
         unit(f, HOOK, "NeedDaemonReload=yes")
     }),
     ("order-target", "wrong name", |f| {
-        f.order.outlive.remove("supervisor.service");
+        let target = f.order.outlive.take("supervisor.service");
+        f.order.may_stop.extend(target);
     }),
     ("order-target", "wrong name, and held by the hold", |f| {
         unit(f, HOOK, "After=supervisord.service consul.service");
