@@ -227,7 +227,7 @@ pub(crate) const WARNINGS: &[Broken] = &[
     // One for all services, which stays as it is for the others.
     broken(
         "hook-drop-ins",
-        "mkdir -p /etc/systemd/system/service.d; printf '[Service]\\nTimeoutStopSec=50s\\n' > /etc/systemd/system/service.d/lab.conf; $R",
+        "mkdir -p /etc/systemd/system/service.d; printf '[Service]\\nTimeoutStopSec=50s\\n' > /etc/systemd/system/service.d/all.conf; $R",
     ),
     by_hand(
         "hook-names",
