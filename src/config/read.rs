@@ -267,8 +267,12 @@ fn finish<T: Default>(section: Section<'_>, values: T, faults: &mut Vec<Located>
 mod tests {
     use proptest::prelude::*;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{DEFAULTS, from_sources};
+    use crate::evidence::Spoken;
+    use crate::evidence::watch::terms;
     use crate::{pools, probes};
 
     fn source(text: impl Into<String>) -> Source {
@@ -324,6 +328,22 @@ mod tests {
                 assert!(DEFAULTS.contains(&format!("{key} = ")), "{key}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_set_for_one_port_counts_there_alone() {
+        // Files of their own, as `doctor` proposes them.
+        let files = ["uncertain_hold = \"1m\"", "stream_deadline = \"2m\""];
+        let files = files.map(|line| source(format!("[watch.ports.8443]\n{line}\n")));
+        let watch = from_sources(&files).unwrap().watch;
+        let hold = |port| terms(&watch, port, Spoken::PLAIN).holds.uncertain;
+        assert_eq!(hold(8443), Duration::from_mins(1));
+        assert_eq!(hold(80), watch.uncertain_hold);
+        assert_eq!(
+            watch.port(8443).stream_deadline,
+            Some(Duration::from_mins(2))
+        );
+        assert_eq!(watch.port(80).stream_deadline, None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::duration;
@@ -220,12 +220,30 @@ pub struct WatchSettings {
     pub ports: BTreeMap<u16, PortSettings>,
 }
 
+impl WatchSettings {
+    /// What is set for one port.
+    #[must_use]
+    pub fn port(&self, port: u16) -> PortSettings {
+        self.ports.get(&port).copied().unwrap_or_default()
+    }
+}
+
 /// What is set for one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortSettings {
     /// By which rule its connections are judged; by default what was found there decides.
     pub rule: Option<PortRule>,
+    /// As in [`WatchSettings`], for this port alone.
+    #[serde(deserialize_with = "given")]
+    pub uncertain_hold: Option<Duration>,
+    /// As in [`WatchSettings`], for this port alone.
+    #[serde(deserialize_with = "given")]
+    pub stream_deadline: Option<Duration>,
+}
+
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    duration::deserialize(from).map(Some)
 }
 
 /// The rules that can be set.

@@ -38,8 +38,8 @@ pub struct Watch {
     kept: Kept,
     /// By what the connections to each of `listeners` are judged.
     terms: Vec<Terms>,
-    /// When streams are not waited for any longer.
-    streams_until: Instant,
+    /// When the drain began: streams are waited for so long from then on.
+    began: Instant,
     checker_ports: Vec<u16>,
     /// The peers on this host that are told apart.
     local_peers: Local,
@@ -64,8 +64,8 @@ pub enum Glance {
 /// What the connections to a port are judged by.
 #[must_use]
 pub fn terms(settings: &WatchSettings, port: u16, spoken: Spoken) -> Terms {
-    let set = settings.ports.get(&port).and_then(|port| port.rule);
-    let rule = match set {
+    let set = settings.port(port);
+    let rule = match set.rule {
         Some(rule) => rule.into(),
         None if spoken.http2 => Rule::Http2,
         None => Rule::Requests,
@@ -73,7 +73,7 @@ pub fn terms(settings: &WatchSettings, port: u16, spoken: Spoken) -> Terms {
     Terms {
         holds: Holds {
             pause: settings.pause,
-            uncertain: settings.uncertain_hold,
+            uncertain: set.uncertain_hold.unwrap_or(settings.uncertain_hold),
             stream_quiet: settings.stream_quiet,
         },
         rule,
@@ -104,7 +104,7 @@ impl Watch {
             settings: settings.clone(),
             kept,
             terms: Vec::new(),
-            streams_until: began + settings.stream_deadline,
+            began,
             checker_ports,
             local_peers: Local::default(),
             newcomers: Newcomers::new(settings.ignore.clone(), settle),
@@ -234,10 +234,10 @@ impl Watch {
     /// # Errors
     /// Something could not be seen: what is in flight is unknown.
     pub fn look(&mut self, depth: Depth) -> anyhow::Result<Glance> {
-        if Instant::now() >= self.streams_until {
-            for terms in &mut self.terms {
-                terms.streams_over = true;
-            }
+        let since = self.began.elapsed();
+        for (listener, terms) in self.listeners.iter().zip(&mut self.terms) {
+            let set = self.settings.port(listener.local.port()).stream_deadline;
+            terms.streams_over |= since >= set.unwrap_or(self.settings.stream_deadline);
         }
         if depth == Depth::Oldest
             && let Some(age) = self.oldest_busy()?
