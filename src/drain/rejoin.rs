@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::target::{self, Programs, Target, watched};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::evidence::listeners;
 use crate::pools::{self, Context, Health, Membership, Rejoined};
 use crate::receipts::{Book, Receipt, Store, TargetMark};
@@ -113,21 +113,14 @@ fn programs_missing(
     since: &mut Since,
     deadline: Deadline,
 ) -> anyhow::Result<String> {
-    // A drain that was killed between its first receipt and its first look has noted nothing. All of the target counts then.
-    let unmarked = mark.units.is_empty();
-    let names = if unmarked {
-        target::unit_names(root, configured)
-    } else {
-        mark.units.clone()
-    };
-    let snapshot = systemd::snapshot(&names, deadline)?;
-    if let Some(down) = snapshot.units.iter().find(|unit| is_down(unit)) {
+    let (units, marked) = counted(root, configured, mark, deadline)?;
+    if let Some(down) = units.iter().find(|unit| is_down(unit)) {
         since.unanswered = None;
         return Ok(format!("{} is {}", down.id, down.active_state));
     }
-    let programs = Programs::ask(root, &snapshot.units);
+    let programs = Programs::ask(root, &units);
     if let Some(note) = programs.notes.first()
-        && (unmarked || !mark.programs.is_empty())
+        && (!marked || !mark.programs.is_empty())
     {
         let unanswered = since.unanswered.get_or_insert_with(Instant::now);
         // One that will never answer: its ports, and the pools' own checks, tell.
@@ -135,7 +128,51 @@ fn programs_missing(
             return Ok(note.clone());
         }
     }
-    Ok(programs.missing(mark).join(", "))
+    let nothing = TargetMark::default();
+    Ok(programs
+        .missing(if marked { mark } else { &nothing })
+        .join(", "))
+}
+
+/// The units that have to be up, and whether they are those that the drain noted. A drain that was killed between its first receipt and its
+/// first look has noted nothing, and what is not there any more, or stopped for good since the config names others, is not waited for: all of the
+/// target as it is now counts then.
+fn counted(
+    root: &Root,
+    configured: &[String],
+    mark: &TargetMark,
+    deadline: Deadline,
+) -> anyhow::Result<(Vec<UnitState>, bool)> {
+    if mark.units.is_empty() {
+        let names = target::unit_names(root, configured);
+        return Ok((systemd::snapshot(&names, deadline)?.units, false));
+    }
+    let marked = systemd::snapshot(&mark.units, deadline)?.units;
+    if marked.iter().all(is_up) {
+        return Ok((marked, true));
+    }
+    // Read anew: whoever waits here began before the config was changed. A host that is to be searched says nothing of what is meant to run.
+    let named =
+        config::load(root).map_or_else(|_| configured.to_vec(), |loaded| loaded.settings.units);
+    if named.is_empty() {
+        return Ok((marked, true));
+    }
+    let now = systemd::snapshot(&named, deadline)?.units;
+    Ok(if are_replaced(&marked, &now) {
+        (now, false)
+    } else {
+        (marked, true)
+    })
+}
+
+fn is_up(unit: &UnitState) -> bool {
+    unit.active_state == "active"
+}
+
+/// Whether others run in the place of units that were drained: one of those is not up, and is not among `now`, which all are.
+fn are_replaced(marked: &[UnitState], now: &[UnitState]) -> bool {
+    let is_named = |unit: &UnitState| now.iter().any(|other| other.id == unit.id);
+    marked.iter().any(|unit| !is_up(unit) && !is_named(unit)) && now.iter().all(is_up)
 }
 
 /// Whether it is there and not up. One that was uninstalled is not missed.
@@ -153,7 +190,7 @@ fn ports_missing(
         Target::Units(_) if mark.ports.is_empty() && mark.sockets.is_empty() => {
             return Ok(String::new());
         }
-        Target::Units(_) => systemd::snapshot(&mark.units, deadline)?.units,
+        Target::Units(configured) => counted(root, configured, mark, deadline)?.0,
         Target::Process { pid, name } => target::process(root, *pid, name),
     };
     let mut socket = sockdiag::Socket::open().context("open a sock_diag socket")?;
@@ -309,6 +346,28 @@ fn undo_one(root: &Root, receipt: &Receipt, deadline: Deadline) -> anyhow::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_given_up_only_where_others_are_named_and_run() {
+        let unit = |id: &str, state: &str| UnitState {
+            id: id.to_owned(),
+            active_state: state.to_owned(),
+            ..UnitState::default()
+        };
+        let old = [unit("old.service", "inactive")];
+        assert!(are_replaced(&old, &[unit("new.service", "active")]));
+        // It starts by and by, or nobody can be sure that it will not.
+        assert!(!are_replaced(&old, &[unit("new.service", "activating")]));
+        assert!(!are_replaced(&old, &old));
+        let both = [
+            unit("new.service", "active"),
+            unit("old.service", "inactive"),
+        ];
+        assert!(!are_replaced(&old, &both));
+        // What is up is waited for no longer than any other.
+        let up = [unit("old.service", "active")];
+        assert!(!are_replaced(&up, &[unit("new.service", "active")]));
+    }
 
     #[test]
     fn a_unit_that_was_uninstalled_is_not_missed() {
