@@ -1,7 +1,7 @@
 //! What the checks judge, and the one place that gathers it. Changes nothing on the host but what is kept of what the ports speak.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::systemd::hold::{self, Newcomer};
 use crate::systemd::order::{self, Order, Units};
 use crate::systemd::steps::{Act, Pid1, Systemctl};
 use crate::systemd::survey::{self, Request};
-use crate::systemd::{self, HOLD, HOLD_TIMER, HOOK, REJOIN, find, install, systemctl, view};
+use crate::systemd::{self, HOLD, HOLD_TIMER, HOOK, REJOIN, find, install, systemctl, uses, view};
 use crate::world::{Deadline, Root, proc};
 
 /// Each pool and each supervisord has this long.
@@ -30,6 +30,16 @@ const LIMIT: Duration = Duration::from_secs(3);
 const WATCH: Duration = Duration::from_millis(150);
 /// And PID 1, which a busy host slows down when it has to tell of hundreds of units.
 const SYSTEMD: Duration = Duration::from_secs(20);
+/// Services that listen on hosts of any kind.
+const EVERYWHERE: [&str; 7] = [
+    "ssh.service",
+    "sshd.service",
+    "rpcbind.service",
+    "systemd-resolved.service",
+    "systemd-networkd.service",
+    "prometheus-node-exporter.service",
+    "node_exporter.service",
+];
 /// systemd's note of a shutdown at a later time.
 const SCHEDULED: &str = "/run/systemd/shutdown/scheduled";
 
@@ -50,8 +60,12 @@ pub struct Facts {
     pub no_target: Option<String>,
     /// The services that run supervisord.
     pub supervisors: Vec<find::Found>,
-    /// What else runs supervisord, for people.
-    pub outside: Vec<String>,
+    /// What else runs supervisord.
+    pub outside: Vec<find::Outside>,
+    /// The unit file that packages bring for supervisord, where it is there.
+    pub usual: Option<String>,
+    /// Where there is no target, the services that others may be served by, with the ports that they listen on.
+    pub serving: BTreeMap<String, BTreeSet<u16>>,
     /// The service of the registry's agent on this host.
     pub agent: Option<find::Found>,
     /// What must outlive the drain, and no install has named.
@@ -181,6 +195,7 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
             order: order::predict(&survey.all, HOOK),
             outside: survey.outside.clone(),
             supervisors: survey.supervisors.clone(),
+            usual: usual(&survey),
             agent: survey.agent.clone(),
             units: survey.units.clone(),
             ..Facts::default()
@@ -197,6 +212,9 @@ pub fn gather(root: &Root, program: &Path, loaded: &config::Loaded) -> anyhow::R
                 facts.no_target = Some(format!("{why:#}"));
                 let found = survey.supervisors.into_iter();
                 facts.targets = found.map(|found| found.unit).collect();
+                if facts.targets.is_empty() {
+                    facts.serving = serving(root, facts.agent.as_ref());
+                }
             }
         }
         facts.all = survey.all;
@@ -255,6 +273,24 @@ impl Pid1 for Ahead<'_> {
     fn tell(&self, arguments: &[&str]) -> Result<(), systemd::Error> {
         Systemctl.tell(arguments)
     }
+}
+
+/// A unit of a usual name that a file describes, and not somebody's command.
+fn usual(survey: &survey::Facts) -> Option<String> {
+    let is_there = |unit: &&str| {
+        view::property(&survey.units, unit, "LoadState") == "loaded"
+            && view::property(&survey.all, unit, "Transient") != "yes"
+    };
+    let unit = find::USUAL.into_iter().find(is_there)?;
+    Some(view::property(&survey.units, unit, "Id").to_owned())
+}
+
+/// What listens here for others, but for what every host has.
+fn serving(root: &Root, agent: Option<&find::Found>) -> BTreeMap<String, BTreeSet<u16>> {
+    let mut serving = uses::serving(root).unwrap_or_default();
+    let is_agent = |unit: &String| agent.is_some_and(|agent| agent.unit == *unit);
+    serving.retain(|unit, _| !EVERYWHERE.contains(&unit.as_str()) && !is_agent(unit));
+    serving
 }
 
 /// The unit file of ours that a step of `install` would write.

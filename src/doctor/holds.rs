@@ -49,13 +49,17 @@ pub(super) fn hold(facts: &Facts) -> Vec<Finding> {
         let finding = Finding::new(Error, what).unit(facts, HOOK, "After");
         found.push(restore(facts, finding));
     }
-    if get(HOLD_TIMER, "LoadState") == "loaded" && get(HOLD_TIMER, "UnitFileState") != "enabled" {
+    let is_there = get(HOLD_TIMER, "LoadState") == "loaded";
+    if !is_there || get(HOLD_TIMER, "UnitFileState") != "enabled" {
         let what = "after the next boot nothing else on this host is held until the drain is over";
-        found.push(
-            Finding::new(Warning, what)
+        let finding = Finding::new(Warning, what);
+        found.push(if is_there {
+            finding
                 .unit(facts, HOLD_TIMER, "UnitFileState")
-                .run(format!("systemctl enable {HOLD_TIMER}")),
-        );
+                .run(format!("systemctl enable {HOLD_TIMER}"))
+        } else {
+            finding.unit(facts, HOLD_TIMER, "LoadState").run(INSTALL)
+        });
     }
     found
 }

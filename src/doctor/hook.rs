@@ -52,15 +52,19 @@ pub(super) fn loaded(facts: &Facts) -> Vec<Finding> {
     if is_loaded(facts) {
         return Vec::new();
     }
-    let mut finding = Finding::new(Error, format!("the hook is not there: {NOT_DRAINED}")).unit(
-        facts,
-        HOOK,
-        "LoadState",
-    );
-    if facts.get(HOOK, "LoadState") == "masked" {
-        finding = finding.run(format!("systemctl unmask {HOOK}"));
-    }
-    vec![finding.run(INSTALL)]
+    let state = facts.get(HOOK, "LoadState");
+    let is = if matches!(state, "bad-setting" | "error") {
+        "can't be loaded"
+    } else {
+        "is not there"
+    };
+    let what = format!("the hook {is}: {NOT_DRAINED}");
+    let finding = Finding::new(Error, what).unit(facts, HOOK, "LoadState");
+    vec![match state {
+        "masked" => finding.run(format!("systemctl unmask {HOOK}")).run(INSTALL),
+        "not-found" => finding.run(INSTALL),
+        _ => restore(facts, finding),
+    }]
 }
 
 pub(super) fn stop(facts: &Facts) -> Vec<Finding> {
@@ -85,9 +89,12 @@ pub(super) fn stop(facts: &Facts) -> Vec<Finding> {
             "ExecStop",
         );
     }
-    if get("Type") != "oneshot" {
+    // What waits for a word of readiness, which never comes; the other types are started and remain as ours.
+    if matches!(get("Type"), "notify" | "notify-reload" | "dbus") {
         add(
-            &format!("the hook does not stay active until a shutdown: {NOT_DRAINED}"),
+            &format!(
+                "the hook's next start fails, and it is not active at a shutdown: {NOT_DRAINED}"
+            ),
             "Type",
         );
     }
@@ -104,7 +111,9 @@ pub(super) fn stop(facts: &Facts) -> Vec<Finding> {
             .seen(program, "", why);
         found.push(
             if facts.changed.is_empty() && foreign(facts, HOOK).is_empty() {
-                finding.run(format!("chmod +x {program}"))
+                finding.hand(format!(
+                    "see what forbids it: `ls -l {program}`, `findmnt -T {program}`, the system's security modules"
+                ))
             } else {
                 restore(facts, finding)
             },

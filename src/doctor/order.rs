@@ -1,28 +1,103 @@
 //! Does what the drain needs outlive it?
 
+use std::collections::BTreeSet;
+
 use super::Severity::{Error, Warning};
 use super::{Facts, Finding};
 use crate::config;
-use crate::systemd::{HOLD, HOOK, hold, view};
+use crate::systemd::{HOLD, HOOK, find, hold, view};
 
 const INSTALL: &str = "drainctl install";
 
 /// A file of its own, which wins over every other.
 const LAST_WORD: &str = "/etc/drainctl/conf.d/zz-units.toml";
 
+/// Names the units that the config should name.
+fn named(finding: Finding, units: &[&str]) -> Finding {
+    finding
+        .set(LAST_WORD, &[&format!("units = {units:?}")])
+        .run(INSTALL)
+}
+
+/// Where no supervisord runs: what else may be what this host is there for.
+fn by_what_listens(facts: &Facts, finding: Finding) -> Finding {
+    if let Some(usual) = &facts.usual {
+        return named(
+            finding.run(format!("systemctl enable --now {usual}")),
+            &[usual],
+        );
+    }
+    let listens = |ports: &BTreeSet<u16>| {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        ports.join(", ")
+    };
+    let finding = facts
+        .serving
+        .iter()
+        .fold(finding, |finding, (unit, ports)| {
+            finding.seen(unit, "listens on", listens(ports))
+        });
+    let units: Vec<&str> = facts.serving.keys().map(String::as_str).collect();
+    match units.as_slice() {
+        [] => finding.hand(
+            "start the service of your programs, and run `drainctl doctor` again: it names what listens here",
+        ),
+        [one] => named(finding, &[one]),
+        all => {
+            let lines: Vec<String> = all
+                .iter()
+                .map(|unit| format!("`units = [{unit:?}]`"))
+                .collect();
+            finding.hand(format!(
+                "write the one that serves the requests into {LAST_WORD}, {}; then `{INSTALL}`",
+                lines.join(" or ")
+            ))
+        }
+    }
+}
+
+/// Runs from a unit that no file describes.
+fn transient(facts: &Facts, target: &str) -> Finding {
+    let what = format!(
+        "{target} is gone after the next boot: whatever runs supervisord then is not drained"
+    );
+    let finding = Finding::new(Warning, what).seen(target, "Transient", "yes");
+    let Some(usual) = &facts.usual else {
+        return finding.hand(format!(
+            "keep it in a file: `systemctl cat {target}` shows what belongs into /etc/systemd/system/{target}, beside an [Install] section; \
+             `systemctl stop {target}` drains it; then `systemctl daemon-reload && systemctl enable --now {target} && {INSTALL}`"
+        ));
+    };
+    let named = facts.settings.units.iter().map(|unit| {
+        if unit == target {
+            usual.as_str()
+        } else {
+            unit.as_str()
+        }
+    });
+    let named: Vec<&str> = named.collect();
+    let finding = if named.is_empty() {
+        finding
+    } else {
+        finding.set(LAST_WORD, &[&format!("units = {named:?}")])
+    };
+    // Its stop is drained, and its ports are free then.
+    finding.run(format!(
+        "systemctl stop {target} && systemctl enable --now {usual} && {INSTALL}"
+    ))
+}
+
 pub(super) fn target(facts: &Facts) -> Vec<Finding> {
-    let units: Vec<String> = facts
+    let units: Vec<&str> = facts
         .supervisors
         .iter()
-        .map(|found| found.unit.clone())
+        .map(|found| found.unit.as_str())
         .collect();
     let by_config = |finding: Finding| {
         if units.is_empty() {
-            finding.run("drainctl install --unit NAME.service")
+            by_what_listens(facts, finding)
         } else {
-            finding
-                .set(LAST_WORD, &[&format!("units = {units:?}")])
-                .run(INSTALL)
+            named(finding, &units)
         }
     };
     let mut found = Vec::new();
@@ -50,14 +125,8 @@ pub(super) fn target(facts: &Facts) -> Vec<Finding> {
         }
     }
     let passing = |unit: &&String| view::property(&facts.all, unit, "Transient") == "yes";
-    found.extend(facts.targets.iter().filter(passing).map(|target| {
-        let what = format!(
-            "{target} is gone after the next boot: whatever runs supervisord then is not drained"
-        );
-        Finding::new(Warning, what)
-            .seen(target, "Transient", "yes")
-            .hand("start it from a unit file that is enabled (`systemctl enable --now supervisor.service`), then `drainctl install`")
-    }));
+    let passing = facts.targets.iter().filter(passing);
+    found.extend(passing.map(|target| transient(facts, target)));
     for target in &facts.targets {
         // What a shutdown does not stop (no `DefaultDependencies=`) runs until everything has stopped, and a restart is ordered as ever.
         let held = facts.order.outlive.contains(target)
@@ -90,10 +159,15 @@ pub(super) fn target(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn outside(facts: &Facts) -> Vec<Finding> {
-    let finding = |why: &String| {
+    let finding = |one: &find::Outside| {
         Finding::new(Error, "programs run outside any service: systemd kills them at the very end, whatever they are doing")
-            .seen("supervisord", "", why)
-            .hand("stop it, and start it as a service: `systemctl enable --now supervisor.service`")
+            .seen("supervisord", "", &one.why)
+            .hand(format!(
+                "`kill {}` ends it, and its programs with it: do so when nothing is in flight. Then start what it ran from a service{}",
+                one.pid, facts.usual.as_ref().map_or_else(String::new, |usual| format!(
+                    ": add it to the configuration of {usual}, and `systemctl enable --now {usual}`"
+                ))
+            ))
     };
     facts.outside.iter().map(finding).collect()
 }

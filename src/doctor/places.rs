@@ -42,7 +42,7 @@ pub(super) fn stand_in(facts: &Facts) -> Vec<Finding> {
             "{name} can't stand in for a pool that can't be left: traffic would go on then, and be cut"
         );
         Some(Finding::new(Warning, what).seen(name, "", error).hand(format!(
-            "mend what the message names; to do without, set `stand_in_for = []` in [pool.{name}] of {}",
+            "mend what the message names; to do without, set `stand_in_for = []` in [pool.{name}] of {}, and run `drainctl install`",
             config::MAIN
         )))
     };
@@ -169,15 +169,37 @@ pub(super) fn receipts(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn rejoin(facts: &Facts) -> Vec<Finding> {
-    if facts.get(REJOIN, "ActiveState") != "failed" {
+    let get = |property| facts.get(REJOIN, property);
+    let again = get("SubState") == "auto-restart";
+    if get("ActiveState") != "failed" && !again {
         return Vec::new();
     }
-    let what = "the way back into the pools failed at its last try";
-    let finding = Finding::new(Warning, what)
+    let is_out = facts
+        .receipts
+        .as_ref()
+        .is_some_and(|book| !book.receipts.is_empty());
+    let (severity, what) = if again {
+        (
+            Warning,
+            "the way back into the pools failed, and systemd tries it again",
+        )
+    } else if is_out {
+        (
+            Error,
+            "the way back into the pools failed, and nobody tries it again: this host stays out",
+        )
+    } else {
+        (
+            Warning,
+            "the way back into the pools failed at its last try",
+        )
+    };
+    let finding = Finding::new(severity, what)
         .unit(facts, REJOIN, "ActiveState")
         .unit(facts, REJOIN, "Result")
+        .hand(format!("mend what it says: `journalctl -u {REJOIN} -n 20`"))
         .run(format!(
-            "systemctl reset-failed {REJOIN} && systemctl start {REJOIN}"
+            "systemctl reset-failed {REJOIN} && systemctl restart {REJOIN}"
         ));
     vec![finding]
 }

@@ -123,27 +123,53 @@ pub(super) fn try_out(root: &Root) -> Option<Tried> {
         .as_ref()
         .map_or(Ok(()), |file| root.replace(file, given.as_bytes(), 0o600));
     let sight = written
-        .map_err(|error| error.to_string())
+        .map_err(|error| Failed::Trial(error.to_string()))
         .and_then(|()| run(&arguments(&hook, program, file.as_deref()), deadline));
     if let Some(file) = &file {
         let _ = root.remove(file);
     }
+    let (sight, unstarted) = match sight {
+        Ok(sight) => (Ok(sight), None),
+        Err(Failed::Trial(why)) => (Err(why), None),
+        Err(Failed::Start(why)) => (Err(why.clone()), Some((program.to_owned(), why))),
+    };
     Some(Tried {
         sight,
         hardened: hardened(&hook),
-        program: None,
+        program: unstarted,
     })
 }
 
-fn run(arguments: &[String], deadline: Deadline) -> Result<Sight, String> {
+/// What went wrong.
+enum Failed {
+    /// The trial itself: nothing is known.
+    Trial(String),
+    /// systemd could not start the program with these properties, and would not at a shutdown.
+    Start(String),
+}
+
+/// The exit codes with which systemd says so (systemd.exec(5), "Process Exit Codes").
+const NOT_STARTED: std::ops::RangeInclusive<i32> = 200..=245;
+
+fn run(arguments: &[String], deadline: Deadline) -> Result<Sight, Failed> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let output = exec::run(&arguments, None, deadline).map_err(|error| error.to_string())?;
+    let output =
+        exec::run(&arguments, None, deadline).map_err(|error| Failed::Trial(error.to_string()))?;
     let says = String::from_utf8_lossy(&output.stderr);
+    if let Some(code) = output.status.code()
+        && NOT_STARTED.contains(&code)
+    {
+        return Err(Failed::Start(format!(
+            "systemd can't start it as the unit asks: status {code} in the table of `man systemd.exec`"
+        )));
+    }
     if !output.status.success() {
         let last = says.lines().rfind(|line| !line.trim().is_empty());
-        return Err(last.map_or_else(|| output.status.to_string(), str::to_owned));
+        let why = last.map_or_else(|| output.status.to_string(), str::to_owned);
+        return Err(Failed::Trial(why));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("what it says: {error}"))
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failed::Trial(format!("what it says: {error}")))
 }
 
 /// The path of a command as `systemctl show` writes it.

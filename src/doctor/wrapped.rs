@@ -6,6 +6,7 @@ use super::Severity::{Error, Warning};
 use super::{Facts, Finding};
 use crate::config::duration;
 use crate::report::age;
+use crate::supervisord::Stop;
 use crate::world::signals;
 
 /// What the program itself may take to end after its drain.
@@ -55,65 +56,76 @@ fn run(command: &str) -> Option<Run> {
 }
 
 pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
+    let all = facts.stops.iter();
+    all.flat_map(|(unit, stop)| judge(facts, unit, stop))
+        .collect()
+}
+
+/// What supervisord does to one program, and the lines that mend all of it: they are the same for each finding, since they go into one file.
+fn judge(facts: &Facts, unit: &str, stop: &Stop) -> Vec<Finding> {
+    let Some(run) = run(&stop.command) else {
+        return Vec::new();
+    };
+    let (program, file) = (&stop.program, format!("the configuration of {unit}"));
+    let deadline = run.deadline.unwrap_or(facts.settings.deadline.restart);
+    let needed = deadline.saturating_add(OWN_END);
+    let signal = signals::name(stop.signal);
+    let short = signal.trim_start_matches("SIG");
     let mut found = Vec::new();
-    for (unit, stop) in &facts.stops {
-        let Some(run) = run(&stop.command) else {
-            continue;
-        };
-        let (program, file) = (&stop.program, format!("the configuration of {unit}"));
-        let by_hand = |line: &str| {
-            format!("set {line} in [program:{program}] and run `supervisorctl update`")
-        };
-        if !run.drain_on.contains(&stop.signal) {
-            let signal = signals::name(stop.signal);
-            let short = signal.trim_start_matches("SIG");
-            let what = format!(
-                "supervisord stops {program} with {signal}, which is passed on at once: {program} is not drained"
-            );
-            found.push(
-                Finding::new(Error, what)
-                    .seen(&file, "stopsignal", short.to_owned())
-                    .hand(format!(
-                        "{}, or give drainctl run --drain-on {short}",
-                        by_hand("stopsignal=TERM")
-                    )),
-            );
-        }
-        let deadline = run.deadline.unwrap_or(facts.settings.deadline.restart);
-        let needed = deadline.saturating_add(OWN_END);
-        if stop.limit < needed {
-            let what = format!(
-                "supervisord kills {program} after {}, but its drain may take {}: what is in flight then is cut",
-                age(stop.limit),
-                age(deadline)
-            );
-            let line = format!("stopwaitsecs={}", needed.as_secs());
-            found.push(
-                Finding::new(Error, what)
-                    .seen(&file, "stopwaitsecs", stop.limit.as_secs().to_string())
-                    .hand(by_hand(&line)),
-            );
-        }
-        if stop.as_group && !run.group {
-            let what = format!(
-                "stopasgroup of {program} reaches drainctl run alone: the program has a process group of its own"
-            );
-            found.push(
-                Finding::new(Warning, what)
-                    .seen(&file, "stopasgroup", "true".to_owned())
-                    .hand(format!(
-                        "give drainctl run --group in the command of [program:{program}]"
-                    )),
-            );
-        }
+    let mut lines = Vec::new();
+    if !run.drain_on.contains(&stop.signal) {
+        let what = format!(
+            "supervisord stops {program} with {signal}, which is passed on at once: {program} is not drained"
+        );
+        found.push(Finding::new(Error, what).seen(&file, "stopsignal", short));
+        lines.push("stopsignal=TERM".to_owned());
     }
-    found
+    if stop.limit < needed {
+        let what = format!(
+            "supervisord kills {program} after {}, but its drain may take {}: what is in flight then is cut",
+            age(stop.limit),
+            age(deadline)
+        );
+        let limit = stop.limit.as_secs().to_string();
+        found.push(Finding::new(Error, what).seen(&file, "stopwaitsecs", limit));
+        lines.push(format!("stopwaitsecs={}", needed.as_secs()));
+    }
+    if stop.as_group && !run.group {
+        let what = format!(
+            "stopasgroup of {program} reaches drainctl run alone: the program has a process group of its own"
+        );
+        found.push(Finding::new(Warning, what).seen(&file, "stopasgroup", "true"));
+        lines.push(format!("command={}", grouped(&stop.command)));
+    }
+    let section = program.split(':').next().unwrap_or(program);
+    lines.insert(0, format!("[program:{section}]"));
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let mend = |finding: Finding| match facts.around.last_words.get(unit) {
+        // A changed program is restarted.
+        Some(last) => finding
+            .set(last, &lines)
+            .run("drainctl drain && supervisorctl update && drainctl rejoin"),
+        None => finding.hand(format!(
+            "set {} in {}, and run `supervisorctl update`",
+            lines[1..].join(", "),
+            lines[0]
+        )),
+    };
+    found.into_iter().map(mend).collect()
+}
+
+/// The command with `--group`, as supervisord's configuration has it.
+fn grouped(command: &str) -> String {
+    let at = command
+        .find(" run")
+        .map_or(command.len(), |at| at + " run".len());
+    let (run, rest) = command.split_at(at);
+    format!("{run} --group{rest}").replace('%', "%%")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisord::Stop;
 
     fn found(edit: impl FnOnce(&mut Stop)) -> Vec<String> {
         let mut stop = Stop {
@@ -150,6 +162,14 @@ mod tests {
         one(
             |stop| stop.command = "drainctl run --deadline 5m x".to_owned(),
             "5 min",
+        );
+    }
+
+    #[test]
+    fn the_command_is_told_with_the_option() {
+        assert_eq!(
+            grouped("/usr/bin/drainctl run --service 50% -- run x"),
+            "/usr/bin/drainctl run --group --service 50%% -- run x"
         );
     }
 

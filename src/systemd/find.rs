@@ -21,11 +21,20 @@ pub struct Found {
     pub why: String,
 }
 
+/// A supervisord that no service runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// Its process.
+    pub pid: u32,
+    /// What that means, for people.
+    pub why: String,
+}
+
 /// The services that run supervisord, in the order of their names, and what else runs it, for people: systemd stops nothing else in order.
 ///
 /// # Errors
 /// What the system says when /proc can't be read.
-pub fn supervisors(root: &Root) -> io::Result<(Vec<Found>, Vec<String>)> {
+pub fn supervisors(root: &Root) -> io::Result<(Vec<Found>, Vec<Outside>)> {
     let mut found: Vec<Found> = Vec::new();
     let mut outside = Vec::new();
     let mut pids = proc::pids(root)?;
@@ -42,9 +51,12 @@ pub fn supervisors(root: &Root) -> io::Result<(Vec<Found>, Vec<String>)> {
                 unit,
                 why: format!("supervisord is its process {pid}"),
             }),
-            None => outside.push(format!(
-                "supervisord (process {pid}) runs outside any service: systemd does not stop it in order, so nothing is drained for it"
-            )),
+            None => outside.push(Outside {
+                pid,
+                why: format!(
+                    "supervisord (process {pid}) runs outside any service: systemd does not stop it in order, so nothing is drained for it"
+                ),
+            }),
         }
     }
     found.sort_by(|a, b| a.unit.cmp(&b.unit));
@@ -148,7 +160,7 @@ mod tests {
         assert_eq!(units, ["another.service", "shop.service"]);
         assert_eq!(found[1].why, "supervisord is its process 10");
         assert_eq!(outside.len(), 1);
-        assert!(outside[0].contains("process 13"));
+        assert_eq!(outside[0].pid, 13);
     }
 
     #[test]

@@ -83,8 +83,8 @@ pub struct Facts {
     pub copied: bool,
     /// The services that run supervisord.
     pub supervisors: Vec<Found>,
-    /// What else runs supervisord, for people; also among the remarks.
-    pub outside: Vec<String>,
+    /// What else runs supervisord; also among the remarks.
+    pub outside: Vec<find::Outside>,
     /// What else was found, for people.
     pub remarks: Vec<String>,
     /// The service of the registry's agent.
@@ -171,7 +171,7 @@ pub fn gather(
         }
     }
     let (supervisors, outside) = find::supervisors(root).context("looking for supervisord")?;
-    let mut remarks = outside.clone();
+    let mut remarks: Vec<String> = outside.iter().map(|one| one.why.clone()).collect();
     let consul = loaded.settings.ways().find(|pool| pool.kind == "consul");
     let address = consul.and_then(|pool| pool.settings.get("address")?.as_str());
     let agent = find::agent(root, address.unwrap_or(find::AGENT)).context("looking for Consul")?;

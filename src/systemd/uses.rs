@@ -6,7 +6,7 @@
 mod ends;
 mod names;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::thread;
@@ -92,6 +92,25 @@ pub(super) fn find(
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// The services that listen on TCP for other hosts, each with its ports: one of them may be what this host is there for.
+///
+/// # Errors
+/// What the system says when something can't be seen.
+pub fn serving(root: &Root) -> anyhow::Result<BTreeMap<String, BTreeSet<u16>>> {
+    let mut socket = Socket::open().context("open a sock_diag socket")?;
+    let mut found: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
+    for one in look(root, &mut socket)?.tcp {
+        if one.stage == Stage::Listens
+            && !one.local.ip().is_loopback()
+            && let Some(owner) = one.owner
+        {
+            let ports = found.entry(owner.unit.clone()).or_default();
+            ports.insert(one.local.port());
+        }
+    }
+    Ok(found)
 }
 
 /// Each service once for each user; the surer reason counts.

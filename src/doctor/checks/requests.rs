@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use super::super::Severity::Warning;
-use super::super::limits::LAST_WORD;
-use super::super::{Facts, Finding};
+use super::super::{Facts, Finding, limits};
 use crate::config;
 use crate::report::age;
 
+/// A file of its own for each deadline: what was pasted for the other one stays.
+const LAST_WORDS: [&str; 2] = [
+    limits::LAST_WORD,
+    "/etc/drainctl/conf.d/zz-deadline-restart.toml",
+];
 /// What lasts longer is a stream, which no limit is made for.
 const STREAM: Duration = Duration::from_mins(10);
 /// A shutdown's deadline can't be set higher (config), and is not proposed higher.
@@ -81,7 +85,7 @@ fn cut(facts: &Facts) -> Option<Finding> {
         .seen(config::MAIN, format!("deadline.{key}"), age(now));
     Some(if needed > now.as_secs() {
         finding.set(
-            LAST_WORD,
+            LAST_WORDS[usize::from(!cut.shutdown)],
             &["[deadline]", &format!("{key} = \"{needed}s\"")],
         )
     } else {

@@ -12,6 +12,7 @@ use crate::pools::{Absent, Membership, PoolErrorKind, Said};
 use crate::probes::Counted;
 use crate::receipts::{Book, Receipt};
 use crate::supervisord::Stop;
+use crate::systemd::find::Outside;
 use crate::systemd::hold::{Matters, Newcomer};
 use crate::systemd::units::Held;
 
@@ -20,6 +21,17 @@ pub(super) fn newcomer(facts: &mut Facts, matters: Matters, why: &str) {
     let held = Held::new("db.service".to_owned(), why);
     facts.newcomers.push(Newcomer { held, matters });
     facts.order.may_stop.insert("db.service".to_owned());
+}
+
+/// No supervisord, and these services that listen.
+fn without(facts: &mut Facts, serving: &[&str]) {
+    facts.no_target = Some("there is no unit gone.service on this host".to_owned());
+    facts.supervisors.clear();
+    facts.targets.clear();
+    let serving = serving.iter();
+    facts.serving = serving
+        .map(|unit| ((*unit).to_owned(), [80, 443].into()))
+        .collect();
 }
 
 /// A check's name, what the host is broken by, and how.
@@ -47,7 +59,7 @@ pub(super) const BROKEN: &[Broken] = &[
             .push_str("\n{ path=/bin/sleep }");
     }),
     ("hook-stop", "another type", |f| {
-        unit(f, HOOK, "Type=simple")
+        unit(f, HOOK, "Type=notify")
     }),
     ("hook-stop", "does not remain", |f| {
         unit(f, HOOK, "RemainAfterExit=no")
@@ -111,6 +123,17 @@ pub(super) const BROKEN: &[Broken] = &[
     ("order-target", "wrong name in the config", |f| {
         f.no_target = Some("there is no unit supervisord.service on this host".to_owned());
     }),
+    ("order-target", "no supervisord, one that listens", |f| {
+        without(f, &["web.service"]);
+    }),
+    ("order-target", "no supervisord, two that listen", |f| {
+        without(f, &["api.service", "web.service"]);
+    }),
+    ("order-target", "nothing at all", |f| without(f, &[])),
+    ("order-target", "supervisord is not started", |f| {
+        without(f, &[]);
+        f.usual = Some("supervisor.service".to_owned());
+    }),
     ("order-target", "one of two left out", |f| {
         f.supervisors
             .push(found("shop.service", "supervisord is its process 77"));
@@ -121,7 +144,10 @@ pub(super) const BROKEN: &[Broken] = &[
             .insert("supervisor.service".to_owned(), transient.into());
     }),
     ("order-outside", "by hand", |f| {
-        f.outside = vec!["supervisord (process 13) runs outside any service".to_owned()];
+        f.outside = vec![Outside {
+            pid: 13,
+            why: "supervisord (process 13) runs outside any service".to_owned(),
+        }];
     }),
     ("order-elsewhere", "a session of su", |f| {
         let group = "/user.slice/user-0.slice/session-c1.scope";
@@ -399,6 +425,13 @@ pub(super) const BROKEN: &[Broken] = &[
     }),
     ("state-rejoin", "failed", |f| {
         unit(f, REJOIN, "ActiveState=failed\nResult=exit-code")
+    }),
+    ("state-rejoin", "again and again", |f| {
+        unit(
+            f,
+            REJOIN,
+            "ActiveState=activating\nSubState=auto-restart\nResult=exit-code",
+        );
     }),
     ("state-leftovers", "after a crash", |f| {
         f.leftovers = vec![("supervisor.service".to_owned(), 77, "python3".to_owned())];
