@@ -78,8 +78,11 @@ fn gunicorn(bind: &str) -> String {
     )
 }
 
-/// A certificate that nobody trusts, and its key.
-fn lay_identity(host: &Host) -> Result<()> {
+/// A certificate that nobody trusts, and its key, in `/opt/lab/identity.pem`.
+///
+/// # Errors
+/// If that fails.
+pub fn lay_identity(host: &Host) -> Result<()> {
     let key = rcgen::KeyPair::generate()?;
     let certificate = rcgen::CertificateParams::new([host.name.clone()])?.self_signed(&key)?;
     let text = format!("{}{}", certificate.pem(), key.serialize_pem());

@@ -1,28 +1,45 @@
 //! Hosts broken in exactly one way each: what has to be said of them is in `docs/doctor.md`.
 
 /// A host broken in exactly one way.
+#[derive(Clone, Copy)]
 pub(crate) struct Broken {
     /// By these lines of a shell.
     pub(crate) how: &'static str,
     /// The check that has to say so.
     pub(crate) check: &'static str,
+    /// What it has to say, where it may say several things: a part of it.
+    pub(crate) says: &'static str,
     /// What a person does who is told in words; empty where the report has all the lines.
     pub(crate) by_hand: &'static str,
+    /// What brings the host back to where the next one begins, where the remedy does not.
+    pub(crate) afterwards: &'static str,
 }
 
-const fn broken(check: &'static str, how: &'static str) -> Broken {
+pub(crate) const fn broken(check: &'static str, how: &'static str) -> Broken {
+    by_hand(check, how, "")
+}
+
+pub(crate) const fn by_hand(
+    check: &'static str,
+    how: &'static str,
+    by_hand: &'static str,
+) -> Broken {
     Broken {
         how,
         check,
-        by_hand: "",
+        says: "",
+        by_hand,
+        afterwards: "",
     }
 }
 
-const fn by_hand(check: &'static str, how: &'static str, by_hand: &'static str) -> Broken {
-    Broken {
-        how,
-        check,
-        by_hand,
+impl Broken {
+    pub(crate) const fn says(self, says: &'static str) -> Self {
+        Self { says, ..self }
+    }
+
+    pub(crate) const fn afterwards(self, afterwards: &'static str) -> Self {
+        Self { afterwards, ..self }
     }
 }
 
@@ -105,12 +122,12 @@ pub(crate) const ERRORS: &[Broken] = &[
         "limit-shutdown",
         "printf '[Service]\\nTimeoutStopSec=1h\\n' > $S/10-lab.conf; $R",
     ),
-    by_hand(
+    broken(
         "limit-wrapped",
         "printf '[program:wrapped]\\ncommand=/usr/bin/drainctl run -- /bin/sleep 1d\\n' > /etc/supervisor/conf.d/wrapped.conf; \
         supervisorctl update",
-        "echo stopwaitsecs=70 >> /etc/supervisor/conf.d/wrapped.conf; supervisorctl update",
-    ),
+    )
+    .afterwards("rm /etc/supervisor/conf.d/wrapped.conf /etc/supervisor/conf.d/zz-*; supervisorctl update"),
     by_hand(
         "probe-answer",
         "printf '[probe.nginx]\\nurl = \"http://127.0.0.1:9/\"\\n' > $C/probe.toml",

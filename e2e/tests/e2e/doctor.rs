@@ -7,7 +7,7 @@ use e2e::enter::Parts;
 use e2e::figures;
 use e2e::host::{Ended, Host};
 use e2e::product::{self, CONFIG, HOOK};
-use e2e::programs::Program::Plain;
+use e2e::programs::{self, Program::Plain};
 use e2e::site::{CONVERGE_LIMIT, SECOND, Site};
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use crate::Case;
 use crate::breakages::{Broken, ERRORS, PLACES, WARNINGS};
 use crate::drill::{SUPERVISOR, end, installed};
 use crate::order::USES;
+use crate::seldom;
 
 /// What `doctor` says of a host that is well, and of one that is not.
 pub(crate) const CASES: &[(&str, Case)] = &[
@@ -26,6 +27,14 @@ pub(crate) const CASES: &[(&str, Case)] = &[
         "doctor_names_what_is_broken_and_its_own_remedy_mends_it_with_systemd_257",
         |case, parts| doctor(case, &parts.newer()),
     ),
+    (
+        "doctor_names_what_is_met_seldom_and_its_own_remedy_mends_it",
+        seldom,
+    ),
+    (
+        "doctor_names_what_is_met_seldom_and_its_own_remedy_mends_it_with_systemd_257",
+        |case, parts| seldom(case, &parts.newer()),
+    ),
     ("doctor_mends_what_is_ours_and_nothing_else", fix),
     (
         "doctor_sees_the_rights_of_a_token_and_who_else_is_out",
@@ -33,10 +42,38 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ),
 ];
 
+/// What speaks as it is told to.
+const SPEAKS: &str = include_str!("../../programs/speaks.py");
 /// The exit code of errors.
 const UNSOUND: i32 = 6;
 /// A unit of the host for each of the 200 of a large one.
 const MANY: &str = "[Unit]\nDescription=One of many\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+
+/// What is met more seldom, or needs more of a host.
+fn seldom(case: &str, parts: &Parts) -> Result<()> {
+    let site = installed(parts, &[Plain])?;
+    let host = &site.hosts[0];
+    host.write("/opt/lab/speaks.py", SPEAKS)?;
+    programs::lay_identity(host)?;
+    let count = all_mended(&site, seldom::ERRORS, seldom::WARNINGS)?;
+    figures::note(case, &format!("{count} hosts named and mended"));
+    Ok(())
+}
+
+/// Breaks the host in each of these ways, and mends it. How many they are.
+fn all_mended(site: &Site, errors: &[Broken], warnings: &[Broken]) -> Result<usize> {
+    let all = errors.iter().map(|broken| (broken, UNSOUND));
+    let all = all.chain(warnings.iter().map(|broken| (broken, 0)));
+    let mut faults = String::new();
+    for (broken, expected) in all {
+        // The rest is worth knowing, too.
+        if let Err(error) = mended(site, broken, expected) {
+            faults += &format!("\n{}: {error:#}", broken.how);
+        }
+    }
+    ensure!(faults.is_empty(), "{faults}");
+    Ok(errors.len() + warnings.len())
+}
 
 fn doctor(case: &str, parts: &Parts) -> Result<()> {
     let mut site = Site::start(parts, &[Plain], Tokens::Ignored)?;
@@ -61,22 +98,12 @@ fn doctor(case: &str, parts: &Parts) -> Result<()> {
         code == 0 && findings.is_empty(),
         "a healthy host: exit code {code}, {findings:#?}"
     );
-    let all = ERRORS.iter().map(|broken| (broken, UNSOUND));
-    let all = all.chain(WARNINGS.iter().map(|broken| (broken, 0)));
-    let mut faults = String::new();
-    for (broken, expected) in all {
-        // The rest is worth knowing, too.
-        if let Err(error) = mended(&site, broken, expected) {
-            faults += &format!("\n{}: {error:#}", broken.how);
-        }
-    }
-    ensure!(faults.is_empty(), "{faults}");
+    let count = all_mended(&site, ERRORS, WARNINGS)?;
     let (held, early) = predicted(&mut site)?;
     figures::note(
         case,
         &format!(
-            "{} hosts named and mended; a healthy one with 200 units more in {:.2} s (`systemctl show '*'`: {:.2} s); {held} units outlived the drain as predicted, {early} did not",
-            ERRORS.len() + WARNINGS.len(),
+            "{count} hosts named and mended; a healthy one with 200 units more in {:.2} s (`systemctl show '*'`: {:.2} s); {held} units outlived the drain as predicted, {early} did not",
             took.as_secs_f64(),
             show.as_secs_f64(),
         ),
@@ -94,8 +121,9 @@ fn mended(site: &Site, broken: &Broken, expected: i32) -> Result<()> {
     let findings = &report["findings"];
     ensure!(code == expected, "{out_of}: exit code {code}: {findings:#}");
     ensure!(
-        finds(&report, broken.check),
-        "{out_of} is not among the findings: {findings:#}"
+        says(&report, broken.check, broken.says),
+        "{out_of} ({}) is not among the findings: {findings:#}",
+        broken.says
     );
     for finding in report["findings"].as_array().into_iter().flatten() {
         let mends = finding["mend"].as_array().map_or(0, Vec::len);
@@ -107,13 +135,20 @@ fn mended(site: &Site, broken: &Broken, expected: i32) -> Result<()> {
         shell(broken.by_hand)?;
     }
     // A pool takes a moment to say that the host is back.
-    let clean = poll("a clean report", CONVERGE_LIMIT, || {
-        let (code, report) = examine(host)?;
-        let left = report["findings"].as_array().context("no findings")?;
-        ensure!(code == 0 && left.is_empty(), "{left:#?}");
-        Ok(Some(()))
-    });
-    clean.with_context(|| format!("{out_of}: after its remedy"))
+    let clean = || {
+        poll("a clean report", CONVERGE_LIMIT, || {
+            let (code, report) = examine(host)?;
+            let left = report["findings"].as_array().context("no findings")?;
+            ensure!(code == 0 && left.is_empty(), "{left:#?}");
+            Ok(Some(()))
+        })
+    };
+    clean().with_context(|| format!("{out_of}: after its remedy"))?;
+    if broken.afterwards.is_empty() {
+        return Ok(());
+    }
+    shell(broken.afterwards)?;
+    clean().with_context(|| format!("{out_of}: as it was before"))
 }
 
 fn fix(case: &str, parts: &Parts) -> Result<()> {
@@ -258,8 +293,14 @@ fn examine(host: &Host) -> Result<(i32, Value)> {
 }
 
 fn finds(report: &Value, check: &str) -> bool {
+    says(report, check, "")
+}
+
+/// Whether a check has found something that it tells in words of which `part` is one.
+fn says(report: &Value, check: &str, part: &str) -> bool {
     let mut findings = report["findings"].as_array().into_iter().flatten();
-    findings.any(|finding| finding["check"] == check)
+    let what = |finding: &Value| finding["what"].as_str().unwrap_or_default().to_owned();
+    findings.any(|finding| finding["check"] == check && what(finding).contains(part))
 }
 
 /// Does all that the report says, as an operator would paste it: what stands there twice once.

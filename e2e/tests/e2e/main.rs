@@ -18,6 +18,7 @@ mod quiet;
 mod registry;
 mod rehearse;
 mod run;
+mod seldom;
 mod shutdown;
 
 use std::process::ExitCode;
