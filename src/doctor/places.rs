@@ -226,7 +226,7 @@ pub(super) fn leftovers(facts: &Facts) -> Vec<Finding> {
         let pids: Vec<String> = own.iter().map(|(_, pid, _)| pid.to_string()).collect();
         // supervisord may have given up what found its port taken: it starts everything anew.
         Some(finding.run(format!(
-            "drainctl drain && kill {} && systemctl restart {unit} && drainctl rejoin",
+            "drainctl drain && kill {} && systemctl restart {unit}; drainctl rejoin",
             pids.join(" ")
         )))
     };

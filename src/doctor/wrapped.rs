@@ -101,10 +101,10 @@ fn judge(facts: &Facts, unit: &str, stop: &Stop) -> Vec<Finding> {
     lines.insert(0, format!("[program:{section}]"));
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let mend = |finding: Finding| match facts.around.last_words.get(unit) {
-        // A changed program is restarted.
+        // A changed program is restarted. Whatever came of the drain, the host goes back.
         Some(last) => finding
             .set(last, &lines)
-            .run("drainctl drain && supervisorctl update && drainctl rejoin"),
+            .run("drainctl drain && supervisorctl update; drainctl rejoin"),
         None => finding.hand(format!(
             "set {} in {}, and run `supervisorctl update`",
             lines[1..].join(", "),

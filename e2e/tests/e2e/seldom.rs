@@ -31,6 +31,7 @@ macro_rules! pool {
         )
     };
 }
+const NO_POOL: &str = "rm $C/lab.toml";
 const POOL_MENDED: &str =
     "echo '{\"membership\":\"in\"}' > /opt/lab/pool.json; sed -i 's/exit 1/exit 0/' $C/lab.toml";
 
@@ -151,9 +152,11 @@ pub(crate) const ERRORS: &[Broken] = &[
     .says("passed on at once")
     .afterwards(UNWRAPPED),
     by_hand("pool-answer", pool!("{\"error\":\"no right\",\"kind\":\"refused\"}", 1), POOL_MENDED)
-        .says("lab can't be asked"),
+        .says("lab can't be asked")
+    .afterwards(NO_POOL),
     by_hand("pool-answer", pool!("{\"error\":\"no file\",\"kind\":\"local\"}", 1), POOL_MENDED)
-        .says("lab can't be asked"),
+        .says("lab can't be asked")
+    .afterwards(NO_POOL),
     broken("state-rejoin", no_way_back!("Restart=no\\n", "failed")).says("nobody tries it again"),
 ];
 
@@ -241,7 +244,8 @@ pub(crate) const WARNINGS: &[Broken] = &[
     )
     .afterwards("umount /sys/class; rm $C/zz-deadline.toml"),
     by_hand("pool-member", pool!("{\"membership\":\"not-member\"}", 0), POOL_MENDED)
-        .says("does not know this host"),
+        .says("does not know this host")
+        .afterwards(NO_POOL),
     by_hand(
         "pool-stand-in",
         "mv /usr/sbin/nft /usr/sbin/nft.off",

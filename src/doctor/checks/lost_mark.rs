@@ -23,7 +23,7 @@ pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
             Finding::new(Warning, what)
                 .seen(&pool.name, "", &mark.why)
                 // A drain takes the mark over with a new receipt.
-                .run("drainctl drain && drainctl rejoin"),
+                .run("drainctl drain; drainctl rejoin"),
         )
     });
     found.collect()

@@ -49,7 +49,7 @@ fn killed(facts: &Facts) -> impl Iterator<Item = Finding> {
                 .seen(format!("drain {}", seen.drain), "longest request", age(seen.age))
                 .set(file, &[&lines[0], &lines[1]])
                 // A changed program is restarted.
-                .run("drainctl drain && supervisorctl update && drainctl rejoin"),
+                .run("drainctl drain && supervisorctl update; drainctl rejoin"),
         )
     })
 }
