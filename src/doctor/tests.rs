@@ -52,7 +52,7 @@ fn a_target_that_no_shutdown_stops_is_not_cut() {
 fn a_drop_in_that_keeps_another_away_is_not_moved_away() {
     let text = report(|f| {
         let path = format!("/etc/systemd/system/{HOOK}.d/all.conf");
-        unit(f, HOOK, &format!("DropInPaths={path}\nType=simple"));
+        unit(f, HOOK, &format!("DropInPaths={path}\nType=notify"));
         f.around.drop_ins.insert(path, String::new());
     });
     assert!(
