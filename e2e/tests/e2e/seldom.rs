@@ -192,7 +192,7 @@ pub(crate) const WARNINGS: &[Broken] = &[
     .afterwards("rm $C/hold.toml; drainctl install"),
     broken(
         "order-target",
-        "printf '[supervisord]\\nlogfile=/tmp/shop.log\\npidfile=/tmp/shop.pid\\n[program:shop]\\ncommand=/usr/bin/python3 -m http.server 8002\\n' > \
+        "printf '[unix_http_server]\\nfile=/run/shop.sock\\n[rpcinterface:supervisor]\\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\\n[supervisord]\\nlogfile=/tmp/shop.log\\npidfile=/tmp/shop.pid\\n[program:shop]\\ncommand=/usr/bin/python3 -m http.server 8002\\n' > \
          /etc/shop.conf; printf '[Service]\\nExecStart=/usr/bin/supervisord -n -c /etc/shop.conf\\n' > /etc/systemd/system/shop.service; $R; \
          systemctl start shop.service; wait_for 'curl -sf http://127.0.0.1:8002/'",
     )
