@@ -147,7 +147,11 @@ fn a_call_over_http_2_on_a_new_port_is_finished() {
         settings.watch.uncertain_hold = hold;
         let rule = Some(PortRule::Requests);
         let ports = &mut settings.watch.ports;
-        ports.insert(server.port, PortSettings { rule });
+        let settings = PortSettings {
+            rule,
+            ..PortSettings::default()
+        };
+        ports.insert(server.port, settings);
     });
     let ended = Instant::now();
     assert!(called.join().unwrap() > ended, "{report:?}");

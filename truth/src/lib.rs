@@ -253,7 +253,11 @@ fn learn(sites: &Sites) -> HashMap<u16, Terms> {
     let mut settings = WatchSettings::default();
     for (port, (workload, _)) in sites {
         let rule = workload.rule;
-        settings.ports.insert(*port, PortSettings { rule });
+        let port_settings = PortSettings {
+            rule,
+            ..PortSettings::default()
+        };
+        settings.ports.insert(*port, port_settings);
     }
     probes
         .into_iter()
