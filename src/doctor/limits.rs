@@ -231,7 +231,7 @@ pub(super) fn heartbeat(facts: &Facts) -> Vec<Finding> {
     let needed = format!("TimeoutStopSec={}s", (deadline + MARGIN).as_secs());
     let finding = finding
         .set(
-            format!("/etc/systemd/system/{HOOK}.d/90-limit.conf"),
+            format!("/etc/systemd/system/{HOOK}.d/zz-limit.conf"),
             &["[Service]", &needed],
         )
         .run("systemctl daemon-reload");
@@ -277,7 +277,7 @@ pub(super) fn shutdown(facts: &Facts) -> Vec<Finding> {
         .unit(facts, unit, "JobTimeoutUSec");
     // Whole minutes, which is how people think of it.
     let left = |stop: Duration| end.saturating_sub(stop).saturating_sub(MARGIN).as_secs() / 60;
-    let drop_in = |unit: &str| format!("/etc/systemd/system/{unit}.d/90-limit.conf");
+    let drop_in = |unit: &str| format!("/etc/systemd/system/{unit}.d/zz-limit.conf");
     let reload = "systemctl daemon-reload";
     vec![if left(stop) > 0 {
         let line = format!("shutdown = \"{}m\"", left(stop));
@@ -323,7 +323,7 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
                 .seen(program, "stopwaitsecs", limit.as_secs().to_string())
                 .unit(facts, target, "TimeoutStopUSec")
                 .set(
-                    format!("/etc/systemd/system/{target}.d/90-limit.conf"),
+                    format!("/etc/systemd/system/{target}.d/zz-limit.conf"),
                     &["[Service]", &needed],
                 )
                 .run("systemctl daemon-reload"),

@@ -16,7 +16,7 @@ pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
 }
 
 fn judge(facts: &Facts, unit: &str) -> Option<Finding> {
-    let file = format!("/etc/systemd/system/{unit}.d/90-restart.conf");
+    let file = format!("/etc/systemd/system/{unit}.d/zz-restart.conf");
     let reload = "systemctl daemon-reload";
     if facts.get(unit, "Restart") == "no" {
         let what = format!(

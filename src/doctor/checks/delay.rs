@@ -32,7 +32,7 @@ pub(in crate::doctor) fn find(facts: &Facts) -> Vec<Finding> {
         found.push(
             finding
                 .set(
-                    "/etc/systemd/logind.conf.d/90-delay.conf",
+                    "/etc/systemd/logind.conf.d/zz-delay.conf",
                     &["[Login]", "InhibitDelayMaxSec=5s"],
                 )
                 .run("systemctl reload-or-restart systemd-logind.service"),
