@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::Case;
 use crate::breakages::{Broken, ERRORS, PLACES, WARNINGS};
 use crate::drill::{SUPERVISOR, end, installed};
-use crate::order::USES;
+use crate::kinds::USES;
 use crate::seldom;
 
 /// What `doctor` says of a host that is well, and of one that is not.

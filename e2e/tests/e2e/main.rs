@@ -9,6 +9,7 @@ mod drill;
 mod firewall;
 mod hold;
 mod install;
+mod kinds;
 mod locals;
 mod long;
 mod newer;
