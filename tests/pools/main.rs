@@ -7,6 +7,7 @@ mod bad_server;
 mod command;
 mod conformance;
 mod consul;
+mod consul_acl;
 mod consul_agent;
 mod consul_bad;
 mod envoy;
