@@ -153,22 +153,30 @@ pub fn find(
     let holders = holders(root, units, &inodes.collect(), &mut found.notes)?;
     found.local_peers = peers_of(root, &rows, checker_ports, units, &groups);
     found.taken = rows.iter().map(|(local, _, _)| local.port()).collect();
+    let mut listening: Vec<Vec<u32>> = Vec::new();
     for (local, inode, group) in rows {
         let unit = group
             .and_then(|id| groups.get(&id).copied())
             .or_else(|| first_unit(&holders, inode));
         let Some(unit) = unit else { continue };
-        let pids = holders.get(&inode).into_iter().flat_map(BTreeMap::keys);
-        let pids = pids.copied();
         let listener = Listener {
             local,
             program: program(&holders, inode, unit, name),
-            process: incarnation(root, pids),
+            process: None,
             role: Role::Own,
         };
-        if !found.listeners.contains(&listener) {
+        // With SO_REUSEPORT each process has a socket of its own there.
+        let known = found.listeners.iter().position(|one| *one == listener);
+        let at = known.unwrap_or_else(|| {
             found.listeners.push(listener);
-        }
+            listening.push(Vec::new());
+            listening.len() - 1
+        });
+        let pids = holders.get(&inode).into_iter().flat_map(BTreeMap::keys);
+        listening[at].extend(pids);
+    }
+    for (listener, pids) in found.listeners.iter_mut().zip(listening) {
+        listener.process = incarnation(root, pids);
     }
     for (inode, path) in paths {
         let Some(unit) = first_unit(&holders, inode) else {
@@ -287,4 +295,67 @@ fn own_groups(root: &Root, pid: u32) -> HashSet<u64> {
     let group = proc::control_group(root, pid).ok().flatten();
     let ids = group.and_then(|group| proc::cgroup_ids(root, &group).ok());
     ids.unwrap_or_default().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Two processes, one started after the other, with a socket each on one port.
+    const WORKERS: &str = "import os,socket,sys,time
+def listen(port):
+    s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)
+    s.bind(('127.0.0.1',port)); s.listen(); return s
+first=listen(0); port=first.getsockname()[1]
+time.sleep(.1)
+if os.fork()==0:
+    first.close(); second=listen(port)
+    print(port,os.getpid(),flush=True)
+sys.stdin.read()";
+
+    struct Workers(Child);
+
+    impl Drop for Workers {
+        fn drop(&mut self) {
+            // Both wait for the end of their input.
+            drop(self.0.stdin.take());
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn processes_that_share_a_port_are_one_listener_as_young_as_the_youngest() {
+        let python = Command::new("python3")
+            .args(["-c", WORKERS])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = python else {
+            eprintln!("SKIPPED processes_that_share_a_port_are_one_listener: needs python3");
+            return;
+        };
+        let mut said = String::new();
+        let mut says = BufReader::new(child.stdout.take().unwrap());
+        let workers = Workers(child);
+        says.read_line(&mut said).unwrap();
+        let (port, second) = said.trim().split_once(' ').unwrap();
+        let unit = Unit {
+            name: "web.service".to_owned(),
+            members: Members::Process(workers.0.id()),
+        };
+        let (root, soon) = (Root::host(), Instant::now() + Duration::from_secs(10));
+        let mut socket = Socket::open().unwrap();
+        let found = find(&root, &mut socket, &[unit], &[], soon, &|_| None).unwrap();
+        let [listener] = found.listeners.as_slice() else {
+            panic!("{:?}", found.listeners);
+        };
+        assert_eq!(listener.local.port().to_string(), port);
+        let of = |pid: u32| incarnation(&root, [pid]);
+        assert_eq!(listener.process, of(second.parse().unwrap()));
+        assert_ne!(listener.process, of(workers.0.id()));
+    }
 }
