@@ -11,6 +11,8 @@ use crate::world::signals;
 
 /// What the program itself may take to end after its drain.
 const OWN_END: Duration = Duration::from_secs(10);
+/// A changed program is restarted. Whatever came of the drain, the host goes back.
+const UPDATE: &str = "drainctl drain && supervisorctl update; drainctl rejoin";
 
 /// What a command line says of `drainctl run`.
 struct Run {
@@ -61,7 +63,7 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
-/// What supervisord does to one program, and the lines that mend all of it: they are the same for each finding, since they go into one file.
+/// What supervisord does to one program. The lines to paste are the same for each finding, since they go into one file.
 fn judge(facts: &Facts, unit: &str, stop: &Stop) -> Vec<Finding> {
     let Some(run) = run(&stop.command) else {
         return Vec::new();
@@ -90,44 +92,41 @@ fn judge(facts: &Facts, unit: &str, stop: &Stop) -> Vec<Finding> {
         found.push(Finding::new(Error, what).seen(&file, "stopwaitsecs", limit));
         lines.push(format!("stopwaitsecs={}", needed.as_secs()));
     }
+    let section = program.split(':').next().unwrap_or(program);
+    let section = format!("[program:{section}]");
+    let pasted: Vec<&str> = std::iter::once(&section)
+        .chain(&lines)
+        .map(String::as_str)
+        .collect();
+    let mend = |finding: Finding| match facts.around.last_words.get(unit) {
+        Some(last) => finding.set(last, &pasted).run(UPDATE),
+        None => finding.hand(format!(
+            "set {} in {section}, and run `supervisorctl update`",
+            lines.join(", ")
+        )),
+    };
+    let mut found: Vec<Finding> = found.into_iter().map(mend).collect();
     if stop.as_group && !run.group {
         let what = format!(
             "stopasgroup of {program} reaches drainctl run alone: the program has a process group of its own"
         );
-        found.push(Finding::new(Warning, what).seen(&file, "stopasgroup", "true"));
-        lines.push(format!("command={}", grouped(&stop.command)));
+        // The command is not told, to be pasted: its arguments may be secrets.
+        found.push(
+            Finding::new(Warning, what)
+                .seen(&file, "stopasgroup", "true")
+                .hand(format!(
+                    "add --group after `drainctl run` in command= of {section}; then `{UPDATE}`"
+                )),
+        );
     }
-    let section = program.split(':').next().unwrap_or(program);
-    lines.insert(0, format!("[program:{section}]"));
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let mend = |finding: Finding| match facts.around.last_words.get(unit) {
-        // A changed program is restarted. Whatever came of the drain, the host goes back.
-        Some(last) => finding
-            .set(last, &lines)
-            .run("drainctl drain && supervisorctl update; drainctl rejoin"),
-        None => finding.hand(format!(
-            "set {} in {}, and run `supervisorctl update`",
-            lines[1..].join(", "),
-            lines[0]
-        )),
-    };
-    found.into_iter().map(mend).collect()
-}
-
-/// The command with `--group`, as supervisord's configuration has it.
-fn grouped(command: &str) -> String {
-    let at = command
-        .find(" run")
-        .map_or(command.len(), |at| at + " run".len());
-    let (run, rest) = command.split_at(at);
-    format!("{run} --group{rest}").replace('%', "%%")
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(edit: impl FnOnce(&mut Stop)) -> Vec<String> {
+    fn findings(edit: impl FnOnce(&mut Stop)) -> Vec<Finding> {
         let mut stop = Stop {
             program: "web".to_owned(),
             command: "/usr/bin/drainctl run --service web -- gunicorn --group x".to_owned(),
@@ -136,12 +135,20 @@ mod tests {
             as_group: false,
         };
         edit(&mut stop);
-        let facts = Facts {
+        let mut facts = Facts {
             stops: vec![("supervisor.service".to_owned(), stop)],
             ..Facts::default()
         };
-        let found = programs(&facts);
-        found.into_iter().map(|finding| finding.what).collect()
+        let last = ("supervisor.service".to_owned(), "/etc/last.conf".to_owned());
+        facts.around.last_words.extend([last]);
+        programs(&facts)
+    }
+
+    fn found(edit: impl FnOnce(&mut Stop)) -> Vec<String> {
+        findings(edit)
+            .into_iter()
+            .map(|finding| finding.what)
+            .collect()
     }
 
     #[test]
@@ -166,11 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_told_with_the_option() {
-        assert_eq!(
-            grouped("/usr/bin/drainctl run --service 50% -- run x"),
-            "/usr/bin/drainctl run --group --service 50%% -- run x"
+    fn a_command_is_never_told() {
+        let found = findings(|stop| {
+            stop.as_group = true;
+            stop.signal = 3;
+            stop.command = "drainctl run -- web --password hunter2".to_owned();
+        });
+        let told = serde_json::to_string(&found).unwrap();
+        assert!(
+            told.contains("stopsignal=TERM") && told.contains("add --group"),
+            "{told}"
         );
+        assert!(!told.contains("hunter2"), "{told}");
     }
 
     #[test]

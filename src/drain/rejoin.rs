@@ -127,6 +127,8 @@ fn programs_missing(
         if programs.may_answer && unanswered.elapsed() < PORTS {
             return Ok(note.clone());
         }
+    } else {
+        since.unanswered = None;
     }
     let nothing = TargetMark::default();
     Ok(programs

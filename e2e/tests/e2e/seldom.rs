@@ -223,10 +223,11 @@ pub(crate) const WARNINGS: &[Broken] = &[
          supervisorctl update; wait_for 'redis-cli ping'",
     )
     .says("were told to use it"),
-    broken(
+    by_hand(
         "limit-wrapped",
         "printf '[program:wrapped]\\ncommand=/usr/bin/drainctl run -- /bin/sleep 1d\\nstopwaitsecs=70\\nstopasgroup=true\\n' > \
          /etc/supervisor/conf.d/wrapped.conf; supervisorctl update",
+        "sed -i 's/drainctl run/& --group/' /etc/supervisor/conf.d/wrapped.conf; drainctl drain && supervisorctl update; drainctl rejoin",
     )
     .says("stopasgroup")
     .afterwards(UNWRAPPED),
